@@ -1,0 +1,107 @@
+/* The engine as its callers see it: open a model, submit generations, receive tokens.
+ *
+ * One engine thread (created by engine_open's caller through engine_run) computes; everything else talks to it through two functions that may be
+ * called from any thread, engine_submit and engine_cancel, and through the event callback, which the engine thread calls and which must not block. */
+#ifndef QUERN_ENGINE_H
+#define QUERN_ENGINE_H
+
+#include "engine/sampler.h"
+#include "gguf/error.h"
+#include "tokenizer/tokenizer.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct engine;
+
+struct engine_options {
+    const char *model_path;
+    int n_threads;     /* 0: the number of usable cores (sched_getaffinity, cgroup cpu.max) */
+    int n_ctx;         /* positions a sequence may have; 0: 2048 or the model's own, whichever is less */
+    int n_batch;       /* rows of a prefill step; 0: 512 */
+    int n_parallel;    /* sequences that may run at the same time; 0: 4 */
+    int max_queue;     /* generations that may wait for their turn; 0: 64 */
+    bool no_mmap;
+    bool mlock;
+};
+
+struct engine_info {
+    const char *kernel_level;   /* "avx2", ... */
+    const char *architecture;   /* "qwen2" */
+    const char *name;           /* general.name, or "" */
+    int n_threads;
+    int n_ctx;                  /* positions per sequence in this run */
+    int n_ctx_train;            /* the model's own */
+    int n_layers, n_embd, n_vocab;
+    uint64_t n_params;
+    uint64_t model_bytes;       /* of all tensors */
+    uint64_t kv_bytes;          /* allocated for the KV cache */
+    double load_seconds;
+};
+
+/* Loads the model (blocking, seconds). NULL with a sentence on failure. */
+struct engine *engine_open(const struct engine_options *options, struct error *err);
+/* Computes until engine_stop; call it on the thread that is to be the engine thread. Sleeps when there is nothing to do.
+ * On return every submitted generation has received its DONE event. */
+void engine_run(struct engine *e);
+/* Any thread: makes engine_run cancel what is queued or running (finish reason CANCELLED) and return. */
+void engine_stop(struct engine *e);
+void engine_close(struct engine *e); /* after engine_run has returned; NULL is allowed */
+
+const struct engine_info *engine_info(const struct engine *e);
+const struct tokenizer *engine_tokenizer(const struct engine *e); /* any thread may use it */
+
+enum finish_reason {
+    FINISH_STOP,      /* the model ended its turn, or a stop string was met */
+    FINISH_LENGTH,    /* max_tokens or the context's end */
+    FINISH_CANCELLED, /* engine_cancel or engine_stop */
+    FINISH_ERROR      /* event.error says why */
+};
+
+enum event_kind {
+    EVENT_STARTED, /* left the queue: prefill begins */
+    EVENT_TEXT,    /* new text: whole UTF-8 characters, never part of a stop string */
+    EVENT_DONE     /* the last event of a generation; text may hold what was still held back */
+};
+
+struct engine_event {
+    enum event_kind kind;
+    uint64_t id;          /* as engine_submit gave it */
+    const char *text;     /* [text_length], valid only during the callback; "" if none */
+    size_t text_length;   /* bytes */
+    enum finish_reason finish; /* EVENT_DONE */
+    const char *error;    /* EVENT_DONE with FINISH_ERROR: a sentence; else NULL */
+    int n_prompt;         /* tokens of the prompt */
+    int n_cached;         /* of them, taken from a cache instead of computed */
+    int n_generated;      /* tokens sampled so far (the end-of-turn token is not counted) */
+    double prompt_seconds;    /* EVENT_DONE: from start to the first sampled token */
+    double generate_seconds;  /* EVENT_DONE: from the first sampled token to the last */
+};
+
+typedef void engine_callback(void *user, const struct engine_event *event);
+
+enum { ENGINE_MAX_STOPS = 16 };
+
+struct generation {
+    const int32_t *prompt; /* [n_prompt] token ids; copied */
+    int n_prompt;          /* 1 .. n_ctx - 1 */
+    int max_tokens;        /* > 0; or 0 for "until the context is full" */
+    struct sampling sampling;
+    const char *stops[ENGINE_MAX_STOPS]; /* NUL-terminated UTF-8, not empty; copied */
+    int n_stops;
+    bool ignore_eos;       /* keep going past end-of-turn tokens (for benchmarks) */
+    engine_callback *callback; /* engine thread; must not block and must not call engine_submit */
+    void *user;
+};
+
+enum submit_result { SUBMIT_OK, SUBMIT_FULL, SUBMIT_INVALID, SUBMIT_STOPPED };
+
+/* Any thread. Queues a generation; *id identifies it (never 0). SUBMIT_FULL when max_queue are waiting, SUBMIT_INVALID (with a sentence) for a prompt that does not fit or
+ * ids outside the vocabulary. Generations start in the order of submission. */
+enum submit_result engine_submit(struct engine *e, const struct generation *g, uint64_t *id, struct error *err);
+
+/* Any thread. The generation ends soon with FINISH_CANCELLED; unknown or finished ids are ignored. */
+void engine_cancel(struct engine *e, uint64_t id);
+
+#endif
