@@ -1,0 +1,324 @@
+/* Everything in floating point, written once for all instruction sets: norms, rotary embedding, SwiGLU, softmax, attention, quantisation of activations, and
+ * matmul over weights that are floats themselves.
+ *
+ * This is a template. An instruction set's file defines `v16`, a value of 16 float lanes, with the operations listed below, and then includes this
+ * file; since the order of operations stands here, all levels compute the same bits. scalar.c defines v16 by plain loops: that is the specification.
+ *
+ *   v16_load(p), v16_store(p, v)      16 floats, any alignment
+ *   v16_load_f16(p), v16_load_bf16(p) 16 halves, widened
+ *   v16_store_f16(p, v)               rounded to nearest even
+ *   v16_store_i8(p, v)                lanes are integers in -127..127; returns their sum
+ *   v16_set1(x)
+ *   v16_add, v16_sub, v16_mul, v16_div
+ *   v16_fma(a, b, c) = a * b + c, v16_fnma(a, b, c) = c - a * b, each rounded once
+ *   v16_above(a, b) = a > b ? a : b, v16_below(a, b) = a < b ? a : b (so a NaN in a gives b)
+ *   v16_abs(v)
+ *   v16_round(v)                      to the nearest integer, ties to even
+ *   v16_ldexp(v, n)                   v * 2^n for integral lanes of n in -126..127, v in 0.5..2
+ *   v16_keep(x, limit, v)             x >= limit ? v : 0
+ *   v16_sum(v), v16_max(v)            over lanes; the sum adds lane i and i + 8, then i and i + 4, then i + 2, then i + 1
+ *   V16_ROWS                          how many rows of 16 lanes the registers hold as accumulators
+ */
+
+#include "kernels/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* ---- exp ---- */
+
+/* exp(x) for x in -87..87, within 2 units in the last place: x = n ln 2 + f, |f| <= ln 2 / 2, Taylor's series to f^6. */
+INLINE v16 v16_exp_bounded(v16 x)
+{
+    v16 n = v16_round(v16_mul(x, v16_set1(0x1.715476p+0f)));
+    v16 f = v16_fnma(n, v16_set1(0x1.62e400p-1f), x); /* ln 2 in two parts, the first exact in a product with n */
+    f = v16_fnma(n, v16_set1(0x1.7f7d1cp-20f), f);
+    v16 p = v16_set1(1.0f / 720);
+    p = v16_fma(p, f, v16_set1(1.0f / 120));
+    p = v16_fma(p, f, v16_set1(1.0f / 24));
+    p = v16_fma(p, f, v16_set1(1.0f / 6));
+    p = v16_fma(p, f, v16_set1(0.5f));
+    p = v16_fma(p, f, v16_set1(1.0f));
+    p = v16_fma(p, f, v16_set1(1.0f));
+    return v16_ldexp(p, n);
+}
+
+/* exp(x) for x <= 0; below -87 (also minus infinity) and for NaN it is 0. */
+INLINE v16 v16_exp_negative(v16 x)
+{
+    v16 limit = v16_set1(-87.0f);
+    return v16_keep(x, limit, v16_exp_bounded(v16_above(x, limit)));
+}
+
+/* ---- element by element ---- */
+
+static void rms_norm(float *y, const float *x, const float *w, int n, float eps)
+{
+    v16 squares = v16_set1(0);
+    for (int i = 0; i < n; i += 16) {
+        v16 v = v16_load(x + i);
+        squares = v16_fma(v, v, squares);
+    }
+    float scale = 1.0f / sqrtf(v16_sum(squares) / (float)n + eps);
+    for (int i = 0; i < n; i += 16)
+        v16_store(y + i, v16_mul(v16_mul(v16_load(x + i), v16_set1(scale)), v16_load(w + i)));
+}
+
+static void rope(float *x, int n_heads, int head_dim, const float *cos_, const float *sin_)
+{
+    int half = head_dim / 2;
+    for (int h = 0; h < n_heads; h++, x += head_dim)
+        for (int i = 0; i < half; i += 16) {
+            v16 a = v16_load(x + i), b = v16_load(x + half + i), c = v16_load(cos_ + i), s = v16_load(sin_ + i);
+            v16_store(x + i, v16_fnma(b, s, v16_mul(a, c)));
+            v16_store(x + half + i, v16_fma(a, s, v16_mul(b, c)));
+        }
+}
+
+static void swiglu(float *y, const float *gate, const float *up, int n)
+{
+    for (int i = 0; i < n; i += 16) {
+        v16 g = v16_load(gate + i);
+        v16 x = v16_sub(v16_set1(0), g);
+        x = v16_above(v16_below(x, v16_set1(87)), v16_set1(-87));
+        v16 sigmoid_inverse = v16_add(v16_set1(1), v16_exp_bounded(x));
+        v16_store(y + i, v16_mul(v16_div(g, sigmoid_inverse), v16_load(up + i)));
+    }
+}
+
+static void add(float *y, const float *x, int n)
+{
+    for (int i = 0; i < n; i += 16)
+        v16_store(y + i, v16_add(v16_load(y + i), v16_load(x + i)));
+}
+
+static void to_f16(uint16_t *y, const float *x, int n)
+{
+    for (int i = 0; i < n; i += 16)
+        v16_store_f16(y + i, v16_above(v16_below(v16_load(x + i), v16_set1(65504)), v16_set1(-65504)));
+}
+
+static float softmax(float *p, const float *x, int n)
+{
+    float tail[16];
+    int whole = n & ~15;
+    for (int i = 0; i < 16; i++)
+        tail[i] = whole + i < n ? x[whole + i] : -INFINITY;
+    v16 top = v16_set1(-INFINITY);
+    for (int i = 0; i < whole; i += 16)
+        top = v16_above(v16_load(x + i), top);
+    top = v16_above(v16_load(tail), top);
+    v16 max = v16_set1(v16_max(top)), sum = v16_set1(0);
+    for (int i = 0; i < whole; i += 16) {
+        v16 e = v16_exp_negative(v16_sub(v16_load(x + i), max));
+        v16_store(p + i, e);
+        sum = v16_add(sum, e);
+    }
+    v16 e = v16_exp_negative(v16_sub(v16_load(tail), max));
+    sum = v16_add(sum, e);
+    v16_store(tail, e);
+    for (int i = whole; i < n; i++)
+        p[i] = tail[i - whole];
+    return v16_sum(sum);
+}
+
+/* ---- quantisation of activations ---- */
+
+static void quantize(const struct act *a, int first, int count)
+{
+    for (int t = first; t < first + count; t++) {
+        const float *x = a->x + (size_t)t * (size_t)a->n_cols;
+        for (int g = 0; g < a->n_cols / ACT_GROUP; g++, x += ACT_GROUP) {
+            size_t at = (size_t)g * (size_t)a->n_tokens + (size_t)t;
+            v16 lo = v16_load(x), hi = v16_load(x + 16);
+            float max = v16_max(v16_above(v16_abs(hi), v16_above(v16_abs(lo), v16_set1(0))));
+            bool flat = !(max > 1e-30f); /* nothing worth a scale, and 127 / max would overflow */
+            float d = flat ? 0 : max / 127.0f, inverse = flat ? 0 : 127.0f / max;
+            v16 top = v16_set1(127), bottom = v16_set1(-127);
+            lo = v16_above(v16_below(v16_mul(lo, v16_set1(inverse)), top), bottom);
+            hi = v16_above(v16_below(v16_mul(hi, v16_set1(inverse)), top), bottom);
+            int sum0 = v16_store_i8(a->q + at * ACT_GROUP, v16_round(lo));
+            int sum1 = v16_store_i8(a->q + at * ACT_GROUP + 16, v16_round(hi));
+            a->d[at] = d;
+            a->sum[at] = d * (float)(sum0 + sum1);
+            a->half[at * 2] = (int16_t)sum0;
+            a->half[at * 2 + 1] = (int16_t)sum1;
+        }
+    }
+}
+
+/* ---- rows times a matrix of 16 columns: c[i] += a[i][0 .. n - 1] * b[0 .. n - 1][16 lanes] ---- */
+
+enum { ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16 };
+
+INLINE v16 load_element(int element, const void *b, size_t at)
+{
+    if (element == ELEMENT_F32)
+        return v16_load((const float *)b + at);
+    if (element == ELEMENT_F16)
+        return v16_load_f16((const uint16_t *)b + at);
+    return v16_load_bf16((const uint16_t *)b + at);
+}
+
+INLINE void rows_times(int element, int n_rows, v16 c[], const float *const a[], const void *b, size_t stride, int n)
+{
+    for (int k = 0; k < n; k++) {
+        v16 w = load_element(element, b, (size_t)k * stride);
+#pragma GCC unroll 16
+        for (int i = 0; i < n_rows; i++)
+            c[i] = v16_fma(v16_set1(a[i][k]), w, c[i]);
+    }
+}
+
+/* One tile of scores or outputs: reads c where told, so that the accumulation goes on, and writes it back. */
+INLINE void tile_exactly(int element, int n_rows, float *const c[], bool from_zero, const float *const a[], const void *b,
+                         size_t stride, int n)
+{
+    v16 acc[V16_ROWS];
+#pragma GCC unroll 16
+    for (int i = 0; i < n_rows; i++)
+        acc[i] = from_zero ? v16_set1(0) : v16_load(c[i]);
+    rows_times(element, n_rows, acc, a, b, stride, n);
+#pragma GCC unroll 16
+    for (int i = 0; i < n_rows; i++)
+        v16_store(c[i], acc[i]);
+}
+
+INLINE void tile(int element, int n_rows, float *const c[], bool from_zero, const float *const a[], const void *b, size_t stride, int n)
+{
+    switch (n_rows) {
+#define ROWS(count)                                                                                                                    \
+    case count:                                                                                                                        \
+        if (count <= V16_ROWS)                                                                                                         \
+            tile_exactly(element, count <= V16_ROWS ? count : 1, c, from_zero, a, b, stride, n);                                       \
+        break;
+        ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
+#undef ROWS
+    default:
+        break;
+    }
+}
+
+/* ---- matmul over floating-point weights: y = fma over the columns in order ---- */
+
+INLINE void matmul_float(int element, size_t element_bytes, const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)
+{
+    size_t n_cols = (size_t)x->n_cols;
+    for (size_t p = 0; p < n_panels; p++, y += PANEL_ROWS) {
+        const void *b = (const char *)panels + p * ((n_cols * PANEL_ROWS * element_bytes + 63) & ~(size_t)63);
+        for (int t = 0; t < x->n_tokens; t += V16_ROWS) {
+            const float *a[V16_ROWS];
+            float *c[V16_ROWS];
+            int n = x->n_tokens - t < V16_ROWS ? x->n_tokens - t : V16_ROWS;
+            for (int i = 0; i < n; i++) {
+                a[i] = x->x + (size_t)(t + i) * n_cols;
+                c[i] = y + (size_t)(t + i) * y_stride;
+            }
+            tile(element, n, c, true, a, b, PANEL_ROWS, x->n_cols);
+        }
+    }
+}
+
+static void matmul_f32(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)
+{
+    matmul_float(ELEMENT_F32, 4, panels, n_panels, x, y, y_stride);
+}
+
+static void matmul_f16(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)
+{
+    matmul_float(ELEMENT_F16, 2, panels, n_panels, x, y, y_stride);
+}
+
+static void matmul_bf16(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)
+{
+    matmul_float(ELEMENT_BF16, 2, panels, n_panels, x, y, y_stride);
+}
+
+/* ---- attention, with the online softmax of Milakov and Gimelshein (2018) in steps of KV_BLOCK positions ----
+ *
+ * For each row and each block of 32 positions: s = fma over the dimensions in order, times scale; m' = max(m, s); p = exp(s - m');
+ * where the maximum grew, l and o are multiplied by exp(m - m'); l += sum p; o = fma over the positions in order. At the end o / l. */
+
+/* Scores of up to V16_ROWS rows against one block, turned into weights; the running maximum, sum and output are brought up to date for it. */
+static void attention_scores(const struct attention_tile *t, int first, int n, int block, float *weights, float *m, float *l, float *o)
+{
+    float *c[V16_ROWS];
+    for (int panel = 0; panel < KV_BLOCK / KV_PANEL; panel++) {
+        for (int i = 0; i < n; i++)
+            c[i] = weights + i * KV_BLOCK + panel * KV_PANEL;
+        tile(ELEMENT_F16, n, c, true, t->q + first, t->k[block] + panel * KV_PANEL * t->head_dim, KV_PANEL, t->head_dim);
+    }
+    for (int i = 0; i < n; i++) {
+        float *w = weights + i * KV_BLOCK;
+        int seen = t->limit[first + i] - block * KV_BLOCK;
+        for (int j = seen < 0 ? 0 : seen; j < KV_BLOCK; j++)
+            w[j] = -INFINITY;
+        v16 s0 = v16_mul(v16_load(w), v16_set1(t->scale)), s1 = v16_mul(v16_load(w + 16), v16_set1(t->scale));
+        float max = v16_max(v16_above(s1, v16_above(s0, v16_set1(m[i]))));
+        v16 top = v16_set1(max);
+        s0 = v16_exp_negative(v16_sub(s0, top));
+        s1 = v16_exp_negative(v16_sub(s1, top));
+        v16_store(w, s0);
+        v16_store(w + 16, s1);
+        if (max > m[i]) { /* else the factor is 1 */
+            float factor[16];
+            v16_store(factor, v16_exp_negative(v16_set1(m[i] - max)));
+            l[i] *= factor[0];
+            v16 f = v16_set1(factor[0]);
+            for (int d = 0; d < t->head_dim; d += 16)
+                v16_store(o + i * t->head_dim + d, v16_mul(v16_load(o + i * t->head_dim + d), f));
+            m[i] = max;
+        }
+        l[i] += v16_sum(v16_add(s0, s1));
+    }
+}
+
+static void attention(const struct attention_tile *t)
+{
+    int n_blocks = (t->n_keys + KV_BLOCK - 1) / KV_BLOCK;
+    float *m = t->scratch, *l = m + t->n_rows, *o = t->scratch + ((2 * t->n_rows + 15) & ~15);
+    for (int i = 0; i < t->n_rows; i++) {
+        m[i] = -INFINITY;
+        l[i] = 0;
+    }
+    memset(o, 0, sizeof(float) * (size_t)t->n_rows * (size_t)t->head_dim);
+
+    for (int block = 0; block < n_blocks; block++) {
+        int n_keys = t->n_keys - block * KV_BLOCK < KV_BLOCK ? t->n_keys - block * KV_BLOCK : KV_BLOCK;
+        for (int first = 0; first < t->n_rows; first += V16_ROWS) {
+            int n = t->n_rows - first < V16_ROWS ? t->n_rows - first : V16_ROWS;
+            int furthest = 0;
+            for (int i = 0; i < n; i++)
+                if (t->limit[first + i] > furthest)
+                    furthest = t->limit[first + i];
+            int seen = furthest - block * KV_BLOCK;
+            if (seen <= 0)
+                continue;
+            if (seen > n_keys)
+                seen = n_keys;
+            _Alignas(64) float weights[V16_ROWS * KV_BLOCK];
+            const float *a[V16_ROWS];
+            float *c[V16_ROWS];
+            float *out = o + first * t->head_dim;
+            attention_scores(t, first, n, block, weights, m + first, l + first, out);
+            for (int i = 0; i < n; i++)
+                a[i] = weights + i * KV_BLOCK;
+            for (int d = 0; d < t->head_dim; d += 16) {
+                for (int i = 0; i < n; i++)
+                    c[i] = out + i * t->head_dim + d;
+                tile(ELEMENT_F16, n, c, false, a, t->v[block] + d, (size_t)t->head_dim, seen);
+            }
+        }
+    }
+
+    for (int i = 0; i < t->n_rows; i++)
+        for (int d = 0; d < t->head_dim; d += 16)
+            v16_store(t->out[i] + d, v16_div(v16_load(o + i * t->head_dim + d), v16_set1(l[i])));
+}
+
+/* The entries that every level has from here. */
+#define LANES_KERNELS                                                                                                                  \
+    .quantize = quantize, .rms_norm = rms_norm, .rope = rope, .swiglu = swiglu, .add = add, .softmax = softmax, .attention = attention, \
+    .to_f16 = to_f16

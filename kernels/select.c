@@ -1,0 +1,97 @@
+/* Which level to use: the features of the CPU, and the wish in QUERN_CPU. */
+#include "kernels/levels.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct level {
+    const struct kernels *kernels;
+    bool (*usable)(void);
+    const char *needs; /* for the sentence that says why not */
+};
+
+static bool always(void)
+{
+    return true;
+}
+
+#if defined(__x86_64__)
+/* The compiler's runtime asks CPUID and, for the wide registers, XGETBV, whether the operating system saves them. */
+static bool has_avx2(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+static const struct level levels[] = {
+    {&kernels_scalar, always, ""},
+    {&kernels_avx2, has_avx2, "AVX2, FMA and F16C"},
+    {&kernels_avx512, has_avx512, "AVX-512 F, BW, VL and VNNI"},
+};
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+static bool has_dotprod(void)
+{
+    return getauxval(AT_HWCAP) & (1UL << 20); /* HWCAP_ASIMDDP of the kernel's <asm/hwcap.h> */
+}
+static const struct level levels[] = {
+    {&kernels_scalar, always, ""},
+    {&kernels_neon, always, ""},
+    {&kernels_dotprod, has_dotprod, "the dot product instructions (asimddp)"},
+};
+#else
+static const struct level levels[] = {{&kernels_scalar, always, ""}};
+#endif
+
+enum { N_LEVELS = sizeof levels / sizeof levels[0] };
+
+int kernels_available(const char **names, int max)
+{
+    int n = 0;
+    for (int i = 0; i < N_LEVELS && n < max; i++)
+        if (levels[i].usable())
+            names[n++] = levels[i].kernels->level;
+    return n;
+}
+
+const struct kernels *kernels_by_name(const char *name, struct error *err)
+{
+    char known[256] = "";
+    for (int i = 0; i < N_LEVELS; i++) {
+        if (strcmp(name, levels[i].kernels->level) == 0) {
+            if (levels[i].usable())
+                return levels[i].kernels;
+            error_set(err, "this CPU cannot run kernel level '%s': it needs %s", name, levels[i].needs);
+            return NULL;
+        }
+        strcat(known, i ? ", " : "");
+        strcat(known, levels[i].kernels->level);
+    }
+    error_set(err, "unknown kernel level '%.32s'; this build has: %s", name, known);
+    return NULL;
+}
+
+const struct kernels *kernels_select(struct error *err)
+{
+    const char *wish = getenv("QUERN_CPU");
+    if (wish && *wish) {
+        struct error why;
+        const struct kernels *k = kernels_by_name(wish, &why);
+        if (!k)
+            error_set(err, "QUERN_CPU: %s", why.text);
+        return k;
+    }
+    for (int i = N_LEVELS - 1; i > 0; i--)
+        if (levels[i].usable())
+            return levels[i].kernels;
+    return &kernels_scalar;
+}
+
+size_t attention_scratch(int n_rows, int head_dim)
+{
+    return (size_t)((2 * n_rows + 15) & ~15) + (size_t)n_rows * (size_t)head_dim;
+}

@@ -1,0 +1,302 @@
+/* AVX-512 F, BW, VL with VNNI: Intel servers since 2019, AMD since 2022.
+ *
+ * A 512-bit register holds a whole line of a panel: a word of 4 columns for 16 rows. VPDPBUSD multiplies the unsigned quants with a word of activations broadcast from
+ * memory and adds the four products to a 32-bit sum, exactly. Integer scales are applied in float, where the product is still exact (see scalar.c). */
+#include "kernels/levels.h"
+#include "kernels/panel.h"
+#include "kernels/x86/lanes512.h"
+
+#include "kernels/lanes.h"
+
+INLINE __m512i word(const int8_t *p)
+{
+    int32_t w;
+    memcpy(&w, p, sizeof w);
+    return _mm512_set1_epi32(w);
+}
+
+INLINE __m512i load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+INLINE __m512 halves(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p));
+}
+
+INLINE __m512i bytes(const void *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
+}
+
+/* A group of 32 columns for 16 rows, ready to multiply. What of it is used depends on the type. */
+struct group {
+    __m512i q[8];          /* line j: quants as unsigned bytes */
+    __m512 scale0, scale1; /* [row] d * scale; Q6_K: integer scales of columns 0..15 and 16..31 */
+    __m512 d, min;         /* [row]; min is dmin * min */
+};
+
+INLINE void unpack_nibbles(struct group *g, const uint8_t q[4][LINE])
+{
+    const __m512i low = _mm512_set1_epi8(15);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        __m512i b = load(q[j]);
+        g->q[j] = _mm512_and_si512(b, low);
+        g->q[j + 4] = _mm512_and_si512(_mm512_srli_epi16(b, 4), low);
+    }
+}
+
+/* (a & mask) | b in one instruction */
+INLINE __m512i and_or(__m512i a, __m512i mask, __m512i b)
+{
+    return _mm512_ternarylogic_epi32(a, mask, b, 0xEA);
+}
+
+/* Bits moved up by n, or down by -n; n is a constant in -3..4. */
+INLINE __m512i shift(__m512i v, int n)
+{
+    switch (n) {
+    case 4:
+        return _mm512_slli_epi16(v, 4);
+    case 3:
+        return _mm512_slli_epi16(v, 3);
+    case 2:
+        return _mm512_slli_epi16(v, 2);
+    case 1:
+        return _mm512_slli_epi16(v, 1);
+    case -1:
+        return _mm512_srli_epi16(v, 1);
+    case -2:
+        return _mm512_srli_epi16(v, 2);
+    case -3:
+        return _mm512_srli_epi16(v, 3);
+    default:
+        return v;
+    }
+}
+
+INLINE void unpack_fifth_bits(struct group *g, const uint8_t h[LINE])
+{
+    const __m512i bit = _mm512_set1_epi8(16);
+    __m512i b = load(h);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++)
+        g->q[j] = and_or(shift(b, 4 - j), bit, g->q[j]);
+}
+
+INLINE void unpack_scales(struct group *g, const uint16_t *d, const uint16_t *dmin, const uint8_t scale[8][16], const uint8_t min[4][16],
+                          int i)
+{
+    __m512i s = bytes(scale[i]), m = bytes(min[i % 4]);
+    m = i < 4 ? _mm512_and_si512(m, _mm512_set1_epi32(15)) : _mm512_srli_epi32(m, 4);
+    m = _mm512_or_si512(m, _mm512_slli_epi32(_mm512_srli_epi32(s, 6), 4));
+    g->scale0 = _mm512_mul_ps(halves(d), _mm512_cvtepi32_ps(_mm512_and_si512(s, _mm512_set1_epi32(63))));
+    g->min = _mm512_mul_ps(halves(dmin), _mm512_cvtepi32_ps(m));
+}
+
+INLINE void load_q4_k(struct group *g, const void *panel, size_t n_groups, size_t i)
+{
+    (void)n_groups;
+    const struct panel_q4_k *b = (const struct panel_q4_k *)panel + i / 8;
+    unpack_nibbles(g, b->q[i % 8]);
+    unpack_scales(g, b->d, b->dmin, b->scale, b->min, (int)(i % 8));
+}
+
+INLINE void load_q5_k(struct group *g, const void *panel, size_t n_groups, size_t i)
+{
+    (void)n_groups;
+    const struct panel_q5_k *b = (const struct panel_q5_k *)panel + i / 8;
+    unpack_nibbles(g, b->q[i % 8]);
+    unpack_fifth_bits(g, b->h[i % 8]);
+    unpack_scales(g, b->d, b->dmin, b->scale, b->min, (int)(i % 8));
+}
+
+INLINE void load_q6_k(struct group *g, const void *panel, size_t n_groups, size_t i)
+{
+    const struct group_q6 *b = (const struct group_q6 *)panel + i;
+    unpack_nibbles(g, b->q);
+    const __m512i bits = _mm512_set1_epi8(48);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++)
+        g->q[j] = and_or(shift(load(b->h[j / 4]), 4 - j % 4 * 2), bits, g->q[j]);
+    const int8_t *scale = panel_q6_scales(panel, n_groups) + i * 32;
+    g->scale0 = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)scale)));
+    g->scale1 = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(scale + 16))));
+    g->d = halves(panel_q6_d(panel, n_groups) + i / 8 * 16);
+}
+
+INLINE void load_q4_0(struct group *g, const void *panel, size_t n_groups, size_t i)
+{
+    unpack_nibbles(g, ((const struct group_q4_0 *)panel)[i].q);
+    g->d = halves(panel_group_d(panel, n_groups, sizeof(struct group_q4_0)) + i * 16);
+}
+
+INLINE void load_q5_0(struct group *g, const void *panel, size_t n_groups, size_t i)
+{
+    const struct group_q5_0 *b = (const struct group_q5_0 *)panel + i;
+    unpack_nibbles(g, b->q);
+    unpack_fifth_bits(g, b->h);
+    g->d = halves(panel_group_d(panel, n_groups, sizeof *b) + i * 16);
+}
+
+/* The signed quants get 128 added to be unsigned; 128 * the sum of the activations is subtracted again. */
+INLINE void load_q8_0(struct group *g, const void *panel, size_t n_groups, size_t i)
+{
+    const struct group_q8_0 *b = (const struct group_q8_0 *)panel + i;
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++)
+        g->q[j] = _mm512_xor_si512(load(b->q[j]), _mm512_set1_epi8(-128));
+    g->d = halves(panel_group_d(panel, n_groups, sizeof *b) + i * 16);
+}
+
+/* Lines first .. last - 1 times the token's activations, added to sum. */
+INLINE __m512i dot(const struct group *g, int first, int last, const int8_t *a, __m512i sum)
+{
+#pragma GCC unroll 8
+    for (int j = first; j < last; j++)
+        sum = _mm512_dpbusd_epi32(sum, g->q[j], word(a + j * 4));
+    return sum;
+}
+
+INLINE __m512 token_k(const struct group *g, const struct act *x, size_t at, __m512 acc)
+{
+    __m512i sum = dot(g, 0, 8, x->q + at * ACT_GROUP, _mm512_setzero_si512());
+    acc = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), g->scale0), _mm512_set1_ps(x->d[at]), acc);
+    return _mm512_fnmadd_ps(g->min, _mm512_set1_ps(x->sum[at]), acc);
+}
+#define token_q4_k token_k
+#define token_q5_k token_k
+
+INLINE __m512 token_q6_k(const struct group *g, const struct act *x, size_t at, __m512 acc)
+{
+    const int8_t *a = x->q + at * ACT_GROUP;
+    __m512i s0 = dot(g, 0, 4, a, _mm512_set1_epi32(-32 * x->half[at * 2]));
+    __m512i s1 = dot(g, 4, 8, a, _mm512_set1_epi32(-32 * x->half[at * 2 + 1]));
+    __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(s0), g->scale0);
+    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s1), g->scale1, sum);
+    return _mm512_fmadd_ps(_mm512_mul_ps(sum, g->d), _mm512_set1_ps(x->d[at]), acc);
+}
+
+INLINE __m512 token_0(const struct group *g, int offset, const struct act *x, size_t at, __m512 acc)
+{
+    __m512i sum = dot(g, 0, 8, x->q + at * ACT_GROUP, _mm512_set1_epi32(-offset * (x->half[at * 2] + x->half[at * 2 + 1])));
+    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), g->d), _mm512_set1_ps(x->d[at]), acc);
+}
+
+INLINE __m512 token_q4_0(const struct group *g, const struct act *x, size_t at, __m512 acc)
+{
+    return token_0(g, 8, x, at, acc);
+}
+
+INLINE __m512 token_q5_0(const struct group *g, const struct act *x, size_t at, __m512 acc)
+{
+    return token_0(g, 16, x, at, acc);
+}
+
+INLINE __m512 token_q8_0(const struct group *g, const struct act *x, size_t at, __m512 acc)
+{
+    return token_0(g, 128, x, at, acc);
+}
+
+/* ---- the loops: few tokens with their sums in registers, or a run of tokens with a group held in registers ---- */
+
+enum {
+    RUN = 64,    /* tokens whose sums stay in the first-level cache */
+    FEW = 4,     /* tokens whose sums stay in registers */
+    AHEAD = 4096 /* bytes that memory is asked for ahead of the quants in use; measured, see README */
+};
+
+#define FEW_TOKENS(name, count, group_bytes)                                                                                           \
+    {                                                                                                                                  \
+        __m512 acc[count];                                                                                                             \
+        for (size_t t = 0; t < count; t++)                                                                                             \
+            acc[t] = _mm512_setzero_ps();                                                                                              \
+        for (size_t i = 0; i < n_groups; i++) {                                                                                        \
+            for (size_t ahead = 0; ahead < group_bytes; ahead += LINE)                                                                 \
+                _mm_prefetch(panel + i * group_bytes + AHEAD + ahead, _MM_HINT_T0);                                                    \
+            struct group g;                                                                                                            \
+            load_##name(&g, panel, n_groups, i);                                                                                       \
+            _Pragma("GCC unroll 4") for (size_t t = 0; t < count; t++) acc[t] = token_##name(&g, x, i * count + t, acc[t]);            \
+        }                                                                                                                              \
+        for (size_t t = 0; t < count; t++)                                                                                             \
+            _mm512_storeu_ps(y + t * y_stride, acc[t]);                                                                                \
+    }
+
+#define MATMUL(name, type, group_bytes)                                                                                                \
+    static void matmul_##name(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)                     \
+    {                                                                                                                                  \
+        const size_t n_groups = (size_t)x->n_cols / ACT_GROUP, n_tokens = (size_t)x->n_tokens;                                         \
+        const size_t panel_size = panel_bytes(type, (size_t)x->n_cols);                                                                \
+        for (size_t p = 0; p < n_panels; p++, y += PANEL_ROWS) {                                                                       \
+            const char *panel = (const char *)panels + p * panel_size;                                                                 \
+            switch (n_tokens) {                                                                                                        \
+            case 1:                                                                                                                    \
+                FEW_TOKENS(name, 1, group_bytes)                                                                                       \
+                continue;                                                                                                              \
+            case 2:                                                                                                                    \
+                FEW_TOKENS(name, 2, group_bytes)                                                                                       \
+                continue;                                                                                                              \
+            case 3:                                                                                                                    \
+                FEW_TOKENS(name, 3, group_bytes)                                                                                       \
+                continue;                                                                                                              \
+            case FEW:                                                                                                                  \
+                FEW_TOKENS(name, FEW, group_bytes)                                                                                     \
+                continue;                                                                                                              \
+            default:                                                                                                                   \
+                break;                                                                                                                 \
+            }                                                                                                                          \
+            for (size_t first = 0; first < n_tokens; first += RUN) {                                                                   \
+                size_t n = n_tokens - first < RUN ? n_tokens - first : RUN;                                                            \
+                _Alignas(64) float acc[RUN][PANEL_ROWS];                                                                               \
+                memset(acc, 0, n * sizeof acc[0]);                                                                                     \
+                for (size_t i = 0; i < n_groups; i++) {                                                                                \
+                    struct group g;                                                                                                    \
+                    load_##name(&g, panel, n_groups, i);                                                                               \
+                    for (size_t t = 0; t < n; t++)                                                                                     \
+                        _mm512_store_ps(acc[t], token_##name(&g, x, i * n_tokens + first + t, _mm512_load_ps(acc[t])));                \
+                }                                                                                                                      \
+                for (size_t t = 0; t < n; t++)                                                                                         \
+                    memcpy(y + (first + t) * y_stride, acc[t], sizeof acc[t]);                                                         \
+            }                                                                                                                          \
+        }                                                                                                                              \
+    }
+
+MATMUL(q4_k, GGUF_TYPE_Q4_K, sizeof(struct panel_q4_k) / GROUPS_PER_K)
+MATMUL(q5_k, GGUF_TYPE_Q5_K, sizeof(struct panel_q5_k) / GROUPS_PER_K)
+MATMUL(q6_k, GGUF_TYPE_Q6_K, sizeof(struct group_q6))
+MATMUL(q4_0, GGUF_TYPE_Q4_0, sizeof(struct group_q4_0))
+MATMUL(q5_0, GGUF_TYPE_Q5_0, sizeof(struct group_q5_0))
+MATMUL(q8_0, GGUF_TYPE_Q8_0, sizeof(struct group_q8_0))
+
+static uint64_t read_all(const void *p, size_t n)
+{
+    const char *c = p;
+    __m512i a = _mm512_setzero_si512();
+    for (size_t i = 0; i < n; i += LINE) {
+        _mm_prefetch(c + i + AHEAD, _MM_HINT_T0);
+        a = _mm512_xor_si512(a, load(c + i));
+    }
+    uint64_t x[8];
+    _mm512_storeu_si512(x, a);
+    return x[0] ^ x[1] ^ x[2] ^ x[3] ^ x[4] ^ x[5] ^ x[6] ^ x[7];
+}
+
+const struct kernels kernels_avx512 = {
+    .level = "avx512",
+    LANES_KERNELS,
+    .matmul =
+        {
+            [GGUF_TYPE_F32] = matmul_f32,
+            [GGUF_TYPE_F16] = matmul_f16,
+            [GGUF_TYPE_BF16] = matmul_bf16,
+            [GGUF_TYPE_Q4_0] = matmul_q4_0,
+            [GGUF_TYPE_Q5_0] = matmul_q5_0,
+            [GGUF_TYPE_Q8_0] = matmul_q8_0,
+            [GGUF_TYPE_Q4_K] = matmul_q4_k,
+            [GGUF_TYPE_Q5_K] = matmul_q5_k,
+            [GGUF_TYPE_Q6_K] = matmul_q6_k,
+        },
+    .read_all = read_all,
+};
