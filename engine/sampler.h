@@ -1,5 +1,20 @@
 /* From logits to a token: greedy, temperature, top_k, top_p, min_p, with a seeded generator of its own, so that the same seed and the same
- * logits give the same tokens on every machine. */
+ * logits give the same tokens on every machine.
+ *
+ * What is computed, in this order:
+ *   1. weight of a token = exp((logit - largest logit) / temperature);
+ *   2. top_k: the k tokens with the largest logits stay;
+ *   3. top_p: of these, largest first, as many as are needed for their weights to add up to top_p times the weight of all that passed top_k;
+ *   4. min_p: of these, those whose weight is at least min_p (the largest weight is 1);
+ *   5. one token is drawn with a probability proportional to its weight.
+ * Among equal logits the lower id comes first. The best token always stays, so something can always be drawn. One number of the generator is used for every
+ * draw, none for a greedy choice.
+ *
+ * The same on every machine: the generator is xoshiro256** (Blackman and Vigna, "Scrambled linear pseudorandom number generators", 2018), seeded through splitmix64;
+ * weights are doubles from an exponential of our own made of additions and multiplications only, and sums are formed in a fixed order. Nothing depends on the C library's rounding.
+ *
+ * Logits that are no numbers: NaN counts as minus infinity; minus infinity is never drawn (unless nothing else is there: then token 0 comes out, as the lowest of equals);
+ * plus infinity is certain, the lowest id first. */
 #ifndef QUERN_SAMPLER_H
 #define QUERN_SAMPLER_H
 
@@ -7,9 +22,9 @@
 #include <stdint.h>
 
 struct sampling {
-    float temperature; /* 0: greedy (the lowest id among equals); else logits / temperature */
-    int top_k;         /* keep the k most likely; 0: all */
-    float top_p;       /* keep the most likely until their probabilities (after top_k) reach top_p; 1: all */
+    float temperature; /* 0 (or less, or NaN): greedy, the lowest id among equals; else logits / temperature */
+    int top_k;         /* keep the k most likely; 0 (or less): all */
+    float top_p;       /* keep the most likely until their probabilities (after top_k) reach top_p; 1: all; 0: the best only */
     float min_p;       /* keep those at least min_p times as likely as the most likely; 0: all */
     uint64_t seed;
 };
@@ -19,8 +34,8 @@ struct sampling sampling_default(void);
 
 struct sampler; /* one per sequence; not shared between threads */
 struct sampler *sampler_new(const struct sampling *s, int n_vocab); /* NULL when out of memory */
-void sampler_free(struct sampler *s);
-/* logits: [n_vocab], left as they are. Returns a token id. NaN counts as minus infinity. */
+void sampler_free(struct sampler *s); /* NULL is allowed */
+/* logits: [n_vocab], left as they are. Returns a token id. */
 int32_t sampler_next(struct sampler *s, const float *logits);
 
 #endif
