@@ -39,7 +39,7 @@ struct act {
     float *d;         /* [n_cols / 32][n_tokens] */
     float *sum;       /* [n_cols / 32][n_tokens] */
     int16_t *half;    /* [n_cols / 32][n_tokens][2]: q[0] + .. + q[15] and q[16] + .. + q[31] */
-    const float *x;   /* [n_tokens][n_cols]: the unquantised rows, for weights in floating point */
+    const float *x;   /* [n_tokens][n_cols]: the unquantised rows, read by weights in floating point only (else may be NULL) */
 };
 
 /* Computes n_panels consecutive panels against all tokens of x:
@@ -64,8 +64,9 @@ struct attention_tile {
 struct kernels {
     const char *level; /* as QUERN_CPU names it: "scalar", "avx2", "avx512", "neon", ... */
 
-    /* Fills x->q, d, sum and half for tokens [first, first + count) from x->x. */
-    void (*quantize)(const struct act *x, int first, int count);
+    /* Fills a->q, d, sum and half for n_tokens tokens from first_token on and n_groups groups from first_group on. x is the value of the first token's
+     * first column among those; tokens are x_stride floats apart. */
+    void (*quantize)(const struct act *a, const float *x, size_t x_stride, int first_token, int n_tokens, int first_group, int n_groups);
 
     matmul_kernel *matmul[GGUF_TYPE_LIMIT]; /* NULL: no kernel for that type */
 

@@ -126,11 +126,11 @@ static float softmax(float *p, const float *x, int n)
 
 /* ---- quantisation of activations ---- */
 
-static void quantize(const struct act *a, int first, int count)
+static void quantize(const struct act *a, const float *rows, size_t x_stride, int first_token, int n_tokens, int first_group, int n_groups)
 {
-    for (int t = first; t < first + count; t++) {
-        const float *x = a->x + (size_t)t * (size_t)a->n_cols;
-        for (int g = 0; g < a->n_cols / ACT_GROUP; g++, x += ACT_GROUP) {
+    for (int t = first_token; t < first_token + n_tokens; t++, rows += x_stride) {
+        const float *x = rows;
+        for (int g = first_group; g < first_group + n_groups; g++, x += ACT_GROUP) {
             size_t at = (size_t)g * (size_t)a->n_tokens + (size_t)t;
             v16 lo = v16_load(x), hi = v16_load(x + 16);
             float max = v16_max(v16_above(v16_abs(hi), v16_above(v16_abs(lo), v16_set1(0))));
