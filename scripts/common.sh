@@ -89,16 +89,16 @@ check_meson() {
     esac
 }
 
-# configure FOLDER OPTION...: sets up a build folder, or reuses it with these options if it is set up already.
+# configure FOLDER OPTION...: sets up a build folder, or reuses it if it was set up with the same options at the same place.
 configure() {
-    local folder=$1
+    local folder=$1 stamp=$1/quern-options options
     shift
-    if [ -f "$folder/build.ninja" ]; then
-        # The options may have changed since; meson compares and regenerates only what differs.
-        (cd "$root" && meson configure "$folder" "$@" >/dev/null 2>&1) && return 0
-        say "Setting up $folder anew."
-        (cd "$root" && meson setup --wipe "$folder" "$@")
-    else
-        (cd "$root" && meson setup "$folder" "$@")
+    options="$root ${CC:-cc} $*"
+    if [ -f "$folder/build.ninja" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$options" ]; then
+        return 0
     fi
+    local wipe=()
+    [ ! -d "$folder/meson-private" ] || wipe=(--wipe)
+    (cd "$root" && meson setup "${wipe[@]}" "$folder" "$@") || return 1
+    printf '%s\n' "$options" >"$stamp"
 }

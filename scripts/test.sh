@@ -1,0 +1,207 @@
+#!/usr/bin/env bash
+# Builds quern with its tests and runs them.
+set -euo pipefail
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+usage() {
+    cat <<'END'
+Usage: scripts/test.sh [--all] [STAGE...]
+
+Installs what is missing (Debian packages), builds in build-test/ with warnings as errors, and runs the native suite under
+meson test. With --all it goes on with the other stages:
+
+  native      the suite, built with the system's compiler
+  clang       the whole project builds with clang, without a warning
+  sanitize    the suite once more, under AddressSanitizer and UndefinedBehaviorSanitizer
+  valgrind    the parsers' suites (files, tokenizer, JSON, HTTP) under valgrind
+  aarch64     the build for 64-bit ARM, its tests run under qemu
+  clients     official npm clients against the real server
+  shellcheck  the scripts
+
+A failing stage does not keep the others from running. Stages that need something which cannot be installed here (no
+network, say) are skipped, and say so. Naming stages runs those only. Build folders are kept: the next run is faster.
+
+The last line counts everything: N passed, N failed, N skipped.
+END
+}
+
+all_stages=(native clang sanitize valgrind aarch64 clients shellcheck)
+stages=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --help | -h) usage; exit 0 ;;
+        --all) stages=("${all_stages[@]}") ;;
+        -*) die "unknown option $1 (see --help)" ;;
+        *)
+            [[ " ${all_stages[*]} " = *" $1 "* ]] || die "unknown stage $1 (see --help)"
+            stages+=("$1")
+            ;;
+    esac
+    shift
+done
+[ ${#stages[@]} -gt 0 ] || stages=(native)
+
+passed=0 failed=0 skipped=0
+notes=() # a line per stage, for the end
+
+# need PACKAGE COMMAND...: installs the package unless all the commands are there. Returns 1 if it cannot.
+need() {
+    local package=$1 command
+    shift
+    for command in "$@"; do
+        have "$command" || { install_packages "$package"; return; }
+    done
+}
+
+# count_meson FOLDER LOG: adds up the results of the last meson test in a build folder. 1 if there is no result.
+count_meson() {
+    local counts
+    counts=$(python3 - "$1/meson-logs/$2.json" <<'END'
+import json, sys
+n = {'pass': 0, 'fail': 0, 'skip': 0}
+for line in open(sys.argv[1], encoding='utf-8'):
+    result = json.loads(line)['result']
+    n['pass' if result in ('OK', 'EXPECTEDFAIL') else 'skip' if result == 'SKIP' else 'fail'] += 1
+print(n['pass'], n['fail'], n['skip'])
+END
+    ) || return 1
+    read -r stage_passed stage_failed stage_skipped <<<"$counts"
+}
+
+# meson_test FOLDER OPTION...: runs the tests of a folder, and counts them. Output goes to the terminal.
+meson_test() {
+    local folder=$1 code=0
+    shift
+    # An earlier run's results must not be counted in place of this one's.
+    rm -f "$folder"/meson-logs/testlog*.json
+    meson test -C "$folder" --print-errorlogs --num-processes "$(nproc)" "$@" || code=$?
+    local log
+    log=$(basename "$(find "$folder/meson-logs" -maxdepth 1 -name 'testlog*.json' | head -n 1)" .json)
+    [ -n "$log" ] && count_meson "$folder" "$log" || return 1
+    # A failure outside the tests themselves (the build, a crash of meson) is a failure too.
+    [ "$code" -eq 0 ] || [ "$stage_failed" -gt 0 ] || return 1
+    [ $((stage_passed + stage_failed)) -gt 0 ] || { say "no test ran"; return 1; }
+}
+
+build() {
+    local folder=$1
+    shift
+    configure "$folder" -Dwerror=true "$@" && meson compile -C "$folder"
+}
+
+# A stage sets stage_passed, stage_failed and stage_skipped; returns 0 when it ran to its end (whatever the tests said), 1
+# when it broke, and 77 when it cannot run here.
+
+# Debug information costs the optimised build nothing, and valgrind's reports name lines.
+stage_native() {
+    build "$root/build-test" --buildtype=release -Ddebug=true -Dtests=enabled && meson_test "$root/build-test"
+}
+
+stage_clang() {
+    need clang clang || return 77
+    CC=clang build "$root/build-clang" --buildtype=release -Dtests=enabled || return 1
+    stage_passed=1
+}
+
+stage_sanitize() {
+    build "$root/build-asan" --buildtype=debugoptimized -Dtests=enabled -Db_sanitize=address,undefined -Db_lundef=false || return 1
+    # The scripts' tests run no program of ours.
+    CK_TIMEOUT_MULTIPLIER=6 ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+        meson_test "$root/build-asan" --no-suite scripts --timeout-multiplier 6
+}
+
+stage_valgrind() {
+    need valgrind valgrind || return 77
+    build "$root/build-test" --buildtype=release -Ddebug=true -Dtests=enabled || return 1
+    local tests
+    # Tests of the parsers, by name: what reads bytes that others wrote.
+    mapfile -t tests < <(meson introspect --tests "$root/build-test" | python3 -c '
+import json, sys
+for test in json.load(sys.stdin):
+    if any(word in test["name"] for word in ("gguf", "tokenizer", "chat", "json", "http", "utf8", "nfc")) \
+            and "e2e" not in test["name"]:
+        print(test["name"])')
+    [ ${#tests[@]} -gt 0 ] || { say "no parser suites found"; return 1; }
+    # Without forks, so that one valgrind sees it all.
+    CK_FORK=no CK_TIMEOUT_MULTIPLIER=50 meson_test "$root/build-test" --timeout-multiplier 50 "${tests[@]}" \
+        --wrapper 'valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite'
+}
+
+stage_aarch64() {
+    need gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc || return 77
+    [ -e /usr/aarch64-linux-gnu/include/stdio.h ] || install_packages libc6-dev-arm64-cross || return 77
+    need qemu-user qemu-aarch64 || return 77
+    build "$root/build-aarch64" --buildtype=release --cross-file "$root/scripts/aarch64-cross.ini" || return 1
+    CK_TIMEOUT_MULTIPLIER=20 meson_test "$root/build-aarch64" --no-suite scripts --timeout-multiplier 20
+}
+
+stage_clients() {
+    have node && have npm || install_packages nodejs npm || return 77
+    # The server under test is the optimised one of the native stage.
+    build "$root/build-test" --buildtype=release -Ddebug=true -Dtests=enabled || return 1
+    local folder=$root/tests/clients log
+    if ! (cd "$folder" && npm ci --no-audit --no-fund); then
+        say "The npm registry cannot be reached, or does not have what package-lock.json names."
+        return 77
+    fi
+    log=$(mktemp)
+    (cd "$folder" && QUERN_SERVER=$root/build-test/quern-server node --test --test-reporter=tap) 2>&1 | tee "$log" || true
+    stage_passed=$(sed -n 's/^# pass //p' "$log")
+    stage_failed=$(sed -n 's/^# fail //p' "$log")
+    stage_skipped=$(sed -n 's/^# skipped //p' "$log")
+    rm -f "$log"
+    [ -n "$stage_passed" ] && [ -n "$stage_failed" ] && [ $((stage_passed + stage_failed)) -gt 0 ]
+}
+
+stage_shellcheck() {
+    need shellcheck shellcheck || return 77
+    local script
+    while IFS= read -r script; do
+        if shellcheck -x "$script"; then
+            stage_passed=$((stage_passed + 1))
+        else
+            stage_failed=$((stage_failed + 1))
+        fi
+    done < <(cd "$root" && find scripts tests .ci -name node_modules -prune -o -type f \( -name '*.sh' -o -path .ci/run \) -print | sort)
+    [ "$stage_passed" -gt 0 ]
+}
+
+run_stage() {
+    local name=$1 code=0 start=$SECONDS line
+    stage_passed=0 stage_failed=0 stage_skipped=0
+    printf '\n==== %s ====\n' "$name"
+    "stage_$name" </dev/null || code=$?
+    case $code in
+        0) line="$stage_passed passed, $stage_failed failed, $stage_skipped skipped" ;;
+        77)
+            stage_skipped=$((stage_skipped + 1))
+            line="SKIPPED: what it needs is not here and cannot be installed"
+            ;;
+        *)
+            stage_failed=$((stage_failed + 1))
+            line="BROKEN: it did not run to its end ($stage_passed passed, $stage_failed failed)"
+            ;;
+    esac
+    line="$(printf '%-10s %s (%d s)' "$name" "$line" $((SECONDS - start)))"
+    printf '==== %s\n' "$line"
+    notes+=("$line")
+    passed=$((passed + stage_passed))
+    failed=$((failed + stage_failed))
+    skipped=$((skipped + stage_skipped))
+}
+
+cd "$root"
+mapfile -t packages < <(missing_build_packages; have pkg-config || echo pkg-config; have curl || printf '%s\n' curl ca-certificates
+    have pkg-config && pkg-config --exists check || echo check)
+install_packages "${packages[@]}" || exit 1
+check_meson
+
+for stage in "${stages[@]}"; do
+    run_stage "$stage"
+done
+
+printf '\n==== summary\n'
+printf '%s\n' "${notes[@]}"
+printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed" -eq 0 ]
