@@ -25,6 +25,9 @@ struct model;
 struct model *model_load(struct gguf *g, const struct kernels *kernels, struct threads *pool, struct error *err);
 void model_free(struct model *m); /* NULL is allowed */
 
+/* Locks the weights into RAM, so that they are never paged out. False with a sentence that names RLIMIT_MEMLOCK when the system refuses. */
+bool model_lock(const struct model *m, struct error *err);
+
 const struct model_shape *model_shape(const struct model *m);
 uint64_t model_n_params(const struct model *m);
 /* Bytes of weights that one decode step reads: everything but the embedding table (which is counted if it is the head). */
@@ -38,12 +41,11 @@ struct row {
     float *logits;    /* [n_vocab] to be filled, or NULL: not wanted */
 };
 
-/* Computes the rows in order: writes their keys and values into their sequences, and the logits that are wanted. Rows of one sequence stand in ascending,
- * gapless positions. Space must have been reserved with kv_reserve. n_rows is any number >= 1; work is done in steps of at most the batch size given
- * at creation. Returns false only when out of memory. */
+/* Computes the rows: writes their keys and values into their sequences, and the logits that are wanted. Rows of one sequence stand together, in ascending, gapless positions.
+ * Space must have been reserved with kv_reserve. n_rows is any number >= 1; work is done in steps of at most max_rows. Nothing is allocated. */
 struct forward;
 struct forward *forward_new(const struct model *m, struct kv_pool *kv, struct threads *pool, int max_rows, struct error *err);
 void forward_free(struct forward *f);
-bool forward_run(struct forward *f, const struct row *rows, int n_rows, struct error *err);
+void forward_run(struct forward *f, const struct row *rows, int n_rows);
 
 #endif

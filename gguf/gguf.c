@@ -263,6 +263,12 @@ void gguf_release(struct gguf *g, const struct gguf_tensor *tensor)
     gguf_source_release(&g->source, tensor->data, (size_t)tensor->n_bytes);
 }
 
+void gguf_drop(struct gguf *g, const struct gguf_tensor *tensor)
+{
+    if (g->source.refetch)
+        gguf_release(g, tensor);
+}
+
 void gguf_prefetch(const struct gguf *g, const struct gguf_tensor *tensor)
 {
     gguf_source_prefetch(&g->source, tensor->data, (size_t)tensor->n_bytes);

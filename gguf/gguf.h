@@ -92,7 +92,7 @@ bool gguf_has(const struct gguf *g, const char *key);
 /* Walks a string array: *cursor starts at 0 (it is a byte offset); false at the end. */
 bool gguf_array_next_string(const struct gguf_array *array, size_t *cursor, struct gguf_string *out);
 
-/* Tensor by name, or NULL. Tensors by index 0..gguf_n_tensors-1 in file order. */
+/* Tensor by name, or NULL. Tensors by index 0..gguf_n_tensors-1 in file order; they stand in one array, which begins with tensor 0. */
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *name);
 size_t gguf_n_tensors(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, size_t index); /* NULL beyond the last */
@@ -100,6 +100,9 @@ const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, size_t index); /*
 /* The caller will not read this tensor's data again: gives its whole pages back to the system (for a mapped file they can still be read, at the price
  * of fetching them again; with no_mmap or for gguf_open_memory on anonymous memory they read as zeros). Never fails; a locked file stays. */
 void gguf_release(struct gguf *g, const struct gguf_tensor *tensor);
+
+/* As gguf_release, for data that will be read again, but seldom: gives pages back only where they can be fetched from the file. */
+void gguf_drop(struct gguf *g, const struct gguf_tensor *tensor);
 
 /* Tells the system that this tensor will be read soon and in order (readahead). */
 void gguf_prefetch(const struct gguf *g, const struct gguf_tensor *tensor);

@@ -79,6 +79,7 @@ bool gguf_source_open(struct gguf_source *source, const char *path, const char *
     source->data = data;
     source->size = size;
     source->owned = true;
+    source->refetch = !no_mmap;
     if (no_mmap) {
         ok = read_all(fd, data, size, label, err);
         if (ok)

@@ -11,6 +11,7 @@ struct gguf_source {
     const unsigned char *data; /* [size] */
     size_t size;               /* bytes */
     bool owned;                /* unmap when closed */
+    bool refetch;              /* mapped from a file: pages given back can be read again */
     bool locked;               /* mlock succeeded: pages stay, whatever gguf_release is told */
 };
 

@@ -1,0 +1,518 @@
+/* The forward pass over a batch of rows.
+ *
+ * Rows are cut into tiles of TILE tokens, weights into pieces of a few panels; a thread takes a piece of weights and runs all tiles past it
+ * while it is in the second-level cache, so that weights come from memory once per batch and the activations of a tile from a cache.
+ *
+ * Per layer: x -> norm, quantise -> Q, K, V (+ bias) -> rope, K and V into the cache -> attention -> quantise -> output matrix; x += that;
+ * norm, quantise -> gate and up, SwiGLU, quantise (in one piece of work) -> down; x += that. In the last layer only the rows whose logits are wanted
+ * go on after their keys and values are stored. */
+#include "engine/weights.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TILE = 64,              /* tokens whose activations a kernel works on at a time */
+    PIECE_BYTES = 64 << 10, /* of weights that a thread takes at a time, about */
+    PIECE_PANELS = 16,      /* at most */
+    QUERY_TILE = 16,        /* tokens of a prefill attention tile; times the heads that share a KV head */
+    ATTENTION_ROWS = 128,   /* rows (tokens times heads) of one call of the attention kernel, at most */
+    TOKENS_PER_PIECE = 8    /* of the work that goes token by token */
+};
+
+/* Activations of up to max_rows rows, in tiles. */
+struct acts {
+    int n_cols, n_tiles;
+    struct act *tiles;    /* [n_tiles] */
+    unsigned char *arena; /* of all tiles */
+    float *x;             /* [max_rows][n_cols]: unquantised, NULL where nobody reads them */
+};
+
+struct scratch { /* of one thread */
+    float *tile;  /* [2][TILE][PIECE_PANELS * 16] */
+    float *attention;
+    const uint16_t **keys, **values; /* [max_blocks] */
+};
+
+struct forward {
+    const struct model *model;
+    struct kv_pool *kv;
+    struct threads *pool;
+    int max_rows, max_blocks;
+    struct scratch *scratch; /* [threads] */
+    int n_threads;
+
+    /* The batch in work. */
+    struct row *rows;     /* [n_rows] */
+    int n_rows;
+    int *tile_first;      /* [max_rows]: first rows of the attention tiles */
+    float *x;             /* [max_rows][n_embd]: the residual stream */
+    float *delta;         /* [max_rows][n_embd]: what is to be added to it */
+    float *q, *k, *v;     /* [max_rows][heads * head_dim] */
+    float *cos, *sin;     /* [max_rows][head_dim / 2] */
+    struct acts embd, heads, ff; /* activations as wide as n_embd, n_heads * head_dim, n_ff */
+
+    /* The step in work. */
+    int layer;
+    const float *norm;
+    bool add_delta;
+};
+
+/* ---- memory ---- */
+
+static size_t round64(size_t n)
+{
+    return (n + 63) & ~(size_t)63;
+}
+
+static void *zeroed(size_t count, size_t size)
+{
+    size_t bytes = round64(count * size + 64);
+    void *p = aligned_alloc(64, bytes);
+    if (p)
+        memset(p, 0, bytes);
+    return p;
+}
+
+static bool acts_init(struct acts *a, int n_cols, int max_rows, bool want_x)
+{
+    size_t groups = (size_t)n_cols / ACT_GROUP;
+    size_t tile = round64(groups * TILE * ACT_GROUP) + 2 * round64(groups * TILE * sizeof(float)) + round64(groups * TILE * 2 * sizeof(int16_t));
+    int n_tiles = (max_rows + TILE - 1) / TILE;
+    a->n_cols = n_cols;
+    a->tiles = calloc((size_t)n_tiles, sizeof *a->tiles);
+    a->arena = zeroed((size_t)n_tiles, tile);
+    a->x = want_x ? zeroed((size_t)max_rows * (size_t)n_cols, sizeof(float)) : NULL;
+    if (!a->tiles || !a->arena || (want_x && !a->x))
+        return false;
+    for (int i = 0; i < n_tiles; i++) {
+        unsigned char *p = a->arena + (size_t)i * tile;
+        struct act *t = &a->tiles[i];
+        t->n_cols = n_cols;
+        t->q = (int8_t *)p;
+        p += round64(groups * TILE * ACT_GROUP);
+        t->d = (float *)(void *)p;
+        p += round64(groups * TILE * sizeof(float));
+        t->sum = (float *)(void *)p;
+        p += round64(groups * TILE * sizeof(float));
+        t->half = (int16_t *)(void *)p;
+        t->x = a->x ? a->x + (size_t)i * TILE * (size_t)n_cols : NULL;
+    }
+    return true;
+}
+
+static void acts_free(struct acts *a)
+{
+    free(a->tiles);
+    free(a->arena);
+    free(a->x);
+}
+
+static void acts_set_rows(struct acts *a, int n_rows)
+{
+    a->n_tiles = (n_rows + TILE - 1) / TILE;
+    for (int i = 0; i < a->n_tiles; i++)
+        a->tiles[i].n_tokens = n_rows - i * TILE < TILE ? n_rows - i * TILE : TILE;
+}
+
+static bool reads_floats(const struct matrix *m)
+{
+    return m->type == GGUF_TYPE_F32 || m->type == GGUF_TYPE_F16 || m->type == GGUF_TYPE_BF16;
+}
+
+struct forward *forward_new(const struct model *m, struct kv_pool *kv, struct threads *pool, int max_rows, struct error *err)
+{
+    const struct model_shape *s = &m->shape;
+    struct forward *f = calloc(1, sizeof *f);
+    if (!f) {
+        error_set(err, "out of memory");
+        return NULL;
+    }
+    f->model = m;
+    f->kv = kv;
+    f->pool = pool;
+    f->max_rows = max_rows < 1 ? 1 : max_rows;
+    f->max_blocks = kv_pool_blocks(kv);
+    f->n_threads = threads_count(pool);
+
+    bool floats = false;
+    for (int i = 0; i < s->n_layers; i++)
+        floats = floats || reads_floats(&m->layers[i].ffn_down);
+    size_t rows = (size_t)f->max_rows, q = (size_t)s->n_heads * (size_t)s->head_dim, kv_cols = (size_t)s->n_kv_heads * (size_t)s->head_dim;
+    bool ok = (f->rows = calloc(rows, sizeof *f->rows)) && (f->tile_first = calloc(rows, sizeof *f->tile_first)) &&
+              (f->x = zeroed(rows * (size_t)s->n_embd, sizeof(float))) &&
+              (f->delta = zeroed(rows * (size_t)s->n_embd, sizeof(float))) && (f->q = zeroed(rows * q, sizeof(float))) &&
+              (f->k = zeroed(rows * kv_cols, sizeof(float))) && (f->v = zeroed(rows * kv_cols, sizeof(float))) &&
+              (f->cos = zeroed(rows * (size_t)s->head_dim / 2, sizeof(float))) &&
+              (f->sin = zeroed(rows * (size_t)s->head_dim / 2, sizeof(float))) && acts_init(&f->embd, s->n_embd, f->max_rows, true) &&
+              acts_init(&f->heads, (int)q, f->max_rows, true) && acts_init(&f->ff, s->n_ff, f->max_rows, floats) &&
+              (f->scratch = calloc((size_t)f->n_threads, sizeof *f->scratch));
+    for (int i = 0; ok && i < f->n_threads; i++) {
+        struct scratch *t = &f->scratch[i];
+        ok = (t->tile = zeroed(2 * TILE * PIECE_PANELS * PANEL_ROWS, sizeof(float))) &&
+             (t->attention = zeroed(attention_scratch(ATTENTION_ROWS, s->head_dim), sizeof(float))) &&
+             (t->keys = calloc((size_t)f->max_blocks, sizeof *t->keys)) && (t->values = calloc((size_t)f->max_blocks, sizeof *t->values));
+    }
+    if (ok)
+        return f;
+    forward_free(f);
+    error_set(err, "not enough memory for batches of %d rows; use a smaller batch size", max_rows);
+    return NULL;
+}
+
+void forward_free(struct forward *f)
+{
+    if (!f)
+        return;
+    for (int i = 0; f->scratch && i < f->n_threads; i++) {
+        free(f->scratch[i].tile);
+        free(f->scratch[i].attention);
+        free(f->scratch[i].keys);
+        free(f->scratch[i].values);
+    }
+    free(f->scratch);
+    acts_free(&f->embd);
+    acts_free(&f->heads);
+    acts_free(&f->ff);
+    free(f->rows);
+    free(f->tile_first);
+    free(f->x);
+    free(f->delta);
+    free(f->q);
+    free(f->k);
+    free(f->v);
+    free(f->cos);
+    free(f->sin);
+    free(f);
+}
+
+/* ---- matrix steps ---- */
+
+/* y = W x (+ bias) for all rows: y[row][n_rows of W]. */
+struct product {
+    const struct matrix *w;
+    const float *bias; /* or NULL */
+    float *y;
+};
+
+struct product_step {
+    struct forward *f;
+    const struct acts *x;
+    const struct product *products; /* [n_products] */
+    int n_products;
+};
+
+/* Panels of one piece of work: about PIECE_BYTES, an even number, so that a piece covers whole groups of activations. */
+static int piece_panels(const struct matrix *w)
+{
+    int n = (int)(PIECE_BYTES / w->panel_bytes) & ~1;
+    return n < 2 ? 2 : n > PIECE_PANELS ? PIECE_PANELS : n;
+}
+
+static int n_pieces(const struct matrix *w)
+{
+    int per_piece = piece_panels(w);
+    return ((int)w->n_panels + per_piece - 1) / per_piece;
+}
+
+/* The panels [first, first + count) that make piece number `piece`. */
+static void piece_range(const struct matrix *w, int piece, size_t *first, size_t *count)
+{
+    size_t per_piece = (size_t)piece_panels(w);
+    *first = (size_t)piece * per_piece;
+    *count = w->n_panels - *first < per_piece ? w->n_panels - *first : per_piece;
+}
+
+static void product_piece(void *arg, int piece, int thread)
+{
+    const struct product_step *s = arg;
+    const struct product *p = s->products;
+    (void)thread;
+    for (; piece >= n_pieces(p->w); p++)
+        piece -= n_pieces(p->w);
+    size_t first, count;
+    piece_range(p->w, piece, &first, &count);
+    size_t n_rows = (size_t)p->w->n_rows, column = first * PANEL_ROWS;
+    for (int t = 0; t < s->x->n_tiles; t++) {
+        const struct act *x = &s->x->tiles[t];
+        float *y = p->y + (size_t)t * TILE * n_rows + column;
+        p->w->matmul(p->w->panels + first * p->w->panel_bytes, count, x, y, n_rows);
+        if (p->bias)
+            for (int i = 0; i < x->n_tokens; i++)
+                s->f->model->kernels->add(y + (size_t)i * n_rows, p->bias + column, (int)(count * PANEL_ROWS));
+    }
+}
+
+static void multiply(struct forward *f, const struct acts *x, const struct product *products, int n_products)
+{
+    struct product_step s = {f, x, products, n_products};
+    int pieces = 0;
+    for (int i = 0; i < n_products; i++)
+        pieces += n_pieces(products[i].w);
+    threads_run(f->pool, pieces, product_piece, &s);
+}
+
+/* Gate and up for the same columns, SwiGLU, and the result quantised for the down matrix. */
+static void ffn_piece(void *arg, int piece, int thread)
+{
+    struct forward *f = arg;
+    const struct layer *layer = &f->model->layers[f->layer];
+    const struct matrix *gate = &layer->ffn_gate, *up = &layer->ffn_up;
+    const struct kernels *kernels = f->model->kernels;
+    size_t first, count;
+    piece_range(gate->panel_bytes > up->panel_bytes ? gate : up, piece, &first, &count);
+    size_t columns = count * PANEL_ROWS, column = first * PANEL_ROWS;
+    float *g = f->scratch[thread].tile, *u = g + TILE * PIECE_PANELS * PANEL_ROWS;
+    for (int t = 0; t < f->embd.n_tiles; t++) {
+        const struct act *x = &f->embd.tiles[t];
+        gate->matmul(gate->panels + first * gate->panel_bytes, count, x, g, columns);
+        up->matmul(up->panels + first * up->panel_bytes, count, x, u, columns);
+        kernels->swiglu(g, g, u, x->n_tokens * (int)columns);
+        const struct act *y = &f->ff.tiles[t];
+        kernels->quantize(y, g, columns, 0, y->n_tokens, (int)(column / ACT_GROUP), (int)(columns / ACT_GROUP));
+        for (int i = 0; f->ff.x && i < x->n_tokens; i++)
+            memcpy(f->ff.x + ((size_t)t * TILE + (size_t)i) * (size_t)f->ff.n_cols + column, g + (size_t)i * columns, columns * sizeof(float));
+    }
+}
+
+/* Logits go to wherever each row wants them, and the last panel may be filled up: through scratch. */
+static void logits_piece(void *arg, int piece, int thread)
+{
+    struct forward *f = arg;
+    const struct matrix *w = &f->model->output;
+    size_t first, count;
+    piece_range(w, piece, &first, &count);
+    size_t columns = count * PANEL_ROWS, column = first * PANEL_ROWS;
+    size_t valid = (size_t)w->n_rows - column < columns ? (size_t)w->n_rows - column : columns;
+    float *y = f->scratch[thread].tile;
+    for (int t = 0; t < f->embd.n_tiles; t++) {
+        const struct act *x = &f->embd.tiles[t];
+        w->matmul(w->panels + first * w->panel_bytes, count, x, y, columns);
+        for (int i = 0; i < x->n_tokens; i++)
+            memcpy(f->rows[t * TILE + i].logits + column, y + (size_t)i * columns, valid * sizeof(float));
+    }
+}
+
+/* ---- steps that go token by token ---- */
+
+static void run_by_tokens(struct forward *f, threads_fn *fn)
+{
+    threads_run(f->pool, (f->n_rows + TOKENS_PER_PIECE - 1) / TOKENS_PER_PIECE, fn, f);
+}
+
+static int piece_end(const struct forward *f, int piece)
+{
+    int end = (piece + 1) * TOKENS_PER_PIECE;
+    return end < f->n_rows ? end : f->n_rows;
+}
+
+static void quantize_row(const struct forward *f, const struct acts *a, const float *x, int row)
+{
+    f->model->kernels->quantize(&a->tiles[row / TILE], x, 0, row % TILE, 1, 0, a->n_cols / ACT_GROUP);
+}
+
+static void embed_piece(void *arg, int piece, int thread)
+{
+    struct forward *f = arg;
+    (void)thread;
+    const struct model_shape *s = &f->model->shape;
+    const struct gguf_tensor *e = f->model->embedding;
+    size_t row_bytes = e->n_bytes / (size_t)s->n_vocab;
+    int half = s->head_dim / 2;
+    for (int i = piece * TOKENS_PER_PIECE; i < piece_end(f, piece); i++) {
+        dequantize(e->type, e->data + (size_t)f->rows[i].token * row_bytes, (size_t)s->n_embd, f->x + (size_t)i * (size_t)s->n_embd);
+        for (int d = 0; d < half; d++) {
+            double angle = f->rows[i].position * f->model->rope_frequency[d];
+            f->cos[i * half + d] = (float)cos(angle);
+            f->sin[i * half + d] = (float)sin(angle);
+        }
+    }
+}
+
+/* x += delta (but for the first layer); norm; quantise. */
+static void norm_piece(void *arg, int piece, int thread)
+{
+    struct forward *f = arg;
+    (void)thread;
+    const struct model_shape *s = &f->model->shape;
+    const struct kernels *kernels = f->model->kernels;
+    for (int i = piece * TOKENS_PER_PIECE; i < piece_end(f, piece); i++) {
+        size_t at = (size_t)i * (size_t)s->n_embd;
+        if (f->add_delta)
+            kernels->add(f->x + at, f->delta + at, s->n_embd);
+        kernels->rms_norm(f->embd.x + at, f->x + at, f->norm, s->n_embd, s->rms_eps);
+        quantize_row(f, &f->embd, f->embd.x + at, i);
+    }
+}
+
+static void norm(struct forward *f, const float *weights, bool add_delta)
+{
+    f->norm = weights;
+    f->add_delta = add_delta;
+    run_by_tokens(f, norm_piece);
+}
+
+/* Rope on queries and keys; keys and values into the cache. */
+static void store_piece(void *arg, int piece, int thread)
+{
+    struct forward *f = arg;
+    (void)thread;
+    const struct model_shape *s = &f->model->shape;
+    const struct kernels *kernels = f->model->kernels;
+    size_t hd = (size_t)s->head_dim;
+    for (int i = piece * TOKENS_PER_PIECE; i < piece_end(f, piece); i++) {
+        const struct row *row = &f->rows[i];
+        const float *c = f->cos + (size_t)i * hd / 2, *sn = f->sin + (size_t)i * hd / 2;
+        float *k = f->k + (size_t)i * (size_t)s->n_kv_heads * hd, *v = f->v + (size_t)i * (size_t)s->n_kv_heads * hd;
+        kernels->rope(f->q + (size_t)i * (size_t)s->n_heads * hd, s->n_heads, s->head_dim, c, sn);
+        kernels->rope(k, s->n_kv_heads, s->head_dim, c, sn);
+        int32_t block = row->sequence->blocks[row->position / KV_BLOCK];
+        size_t in_block = (size_t)row->position % KV_BLOCK;
+        for (int h = 0; h < s->n_kv_heads; h++, k += hd, v += hd) {
+            uint16_t *keys = kv_keys(f->kv, f->layer, h, block) + in_block / KV_PANEL * KV_PANEL * hd + in_block % KV_PANEL;
+            kernels->to_f16(kv_values(f->kv, f->layer, h, block) + in_block * hd, v, s->head_dim);
+            uint16_t narrow[32];
+            for (size_t d = 0; d < hd; d += 32) {
+                kernels->to_f16(narrow, k + d, 32);
+                for (size_t j = 0; j < 32; j++)
+                    keys[(d + j) * KV_PANEL] = narrow[j];
+            }
+        }
+    }
+}
+
+static void quantize_heads_piece(void *arg, int piece, int thread)
+{
+    struct forward *f = arg;
+    (void)thread;
+    for (int i = piece * TOKENS_PER_PIECE; i < piece_end(f, piece); i++)
+        quantize_row(f, &f->heads, f->heads.x + (size_t)i * (size_t)f->heads.n_cols, i);
+}
+
+/* ---- attention: tiles of consecutive rows of one sequence ---- */
+
+/* Number of rows from `first` on that make one tile. */
+static int tile_rows(const struct forward *f, int first)
+{
+    int n = 1;
+    while (n < QUERY_TILE && first + n < f->n_rows && f->rows[first + n].sequence == f->rows[first].sequence)
+        n++;
+    return n;
+}
+
+struct attention_step {
+    struct forward *f;
+    int n_tiles;
+    int *first; /* [n_tiles]: first row; tiles are ordered as the rows are */
+};
+
+static void attention_piece(void *arg, int piece, int thread)
+{
+    const struct attention_step *step = arg;
+    struct forward *f = step->f;
+    const struct model_shape *s = &f->model->shape;
+    /* The last tiles of a prompt look at the most positions: begin with them, so that no thread ends with a long one. */
+    int first = step->first[step->n_tiles - 1 - piece / s->n_kv_heads], kv_head = piece % s->n_kv_heads;
+    int n = tile_rows(f, first), group = s->n_heads / s->n_kv_heads;
+    const struct kv_sequence *sequence = f->rows[first].sequence;
+    int n_keys = f->rows[first + n - 1].position + 1;
+
+    struct scratch *scratch = &f->scratch[thread];
+    for (int b = 0; b < (n_keys + KV_BLOCK - 1) / KV_BLOCK; b++) {
+        scratch->keys[b] = kv_keys(f->kv, f->layer, kv_head, sequence->blocks[b]);
+        scratch->values[b] = kv_values(f->kv, f->layer, kv_head, sequence->blocks[b]);
+    }
+    /* Rows of the tile: token by token, and the heads that share this KV head; in runs that the arrays hold. */
+    const float *q[ATTENTION_ROWS];
+    float *out[ATTENTION_ROWS];
+    int limit[ATTENTION_ROWS];
+    struct attention_tile tile = {.head_dim = s->head_dim, .scale = 1.0f / sqrtf((float)s->head_dim), .q = q, .out = out, .limit = limit,
+                                  .k = scratch->keys, .v = scratch->values, .scratch = scratch->attention};
+    for (int i = 0; i < n * group; i++) {
+        size_t row = (size_t)(first + i / group), head = (size_t)(kv_head * group + i % group);
+        size_t at = (row * (size_t)s->n_heads + head) * (size_t)s->head_dim;
+        q[tile.n_rows] = f->q + at;
+        out[tile.n_rows] = f->heads.x + at;
+        tile.n_keys = limit[tile.n_rows] = f->rows[row].position + 1;
+        if (++tile.n_rows == ATTENTION_ROWS || i == n * group - 1) {
+            f->model->kernels->attention(&tile);
+            tile.n_rows = 0;
+        }
+    }
+}
+
+static void attend(struct forward *f)
+{
+    struct attention_step step = {f, 0, f->tile_first};
+    for (int first = 0; first < f->n_rows; first += tile_rows(f, first))
+        step.first[step.n_tiles++] = first;
+    threads_run(f->pool, step.n_tiles * f->model->shape.n_kv_heads, attention_piece, &step);
+}
+
+/* ---- the pass ---- */
+
+static void set_rows(struct forward *f, int n_rows)
+{
+    f->n_rows = n_rows;
+    acts_set_rows(&f->embd, n_rows);
+    acts_set_rows(&f->heads, n_rows);
+    acts_set_rows(&f->ff, n_rows);
+}
+
+/* Moves the rows whose logits are wanted to the front, with what the rest of the last layer needs of them. */
+static void keep_wanted(struct forward *f)
+{
+    size_t n_embd = (size_t)f->model->shape.n_embd, n_q = (size_t)f->heads.n_cols;
+    int kept = 0;
+    for (int i = 0; i < f->n_rows; i++) {
+        if (!f->rows[i].logits)
+            continue;
+        if (kept != i) {
+            f->rows[kept] = f->rows[i];
+            memcpy(f->x + (size_t)kept * n_embd, f->x + (size_t)i * n_embd, n_embd * sizeof(float));
+            memcpy(f->q + (size_t)kept * n_q, f->q + (size_t)i * n_q, n_q * sizeof(float));
+        }
+        kept++;
+    }
+    set_rows(f, kept);
+}
+
+static void run_layer(struct forward *f, int i)
+{
+    const struct layer *l = &f->model->layers[i];
+    f->layer = i;
+    norm(f, l->attn_norm, i > 0);
+    multiply(f, &f->embd, (struct product[]){{&l->attn_q, l->bias_q, f->q}, {&l->attn_k, l->bias_k, f->k}, {&l->attn_v, l->bias_v, f->v}}, 3);
+    run_by_tokens(f, store_piece);
+    if (i == f->model->shape.n_layers - 1)
+        keep_wanted(f);
+    if (f->n_rows == 0)
+        return;
+    attend(f);
+    run_by_tokens(f, quantize_heads_piece);
+    multiply(f, &f->heads, (struct product[]){{&l->attn_output, NULL, f->delta}}, 1);
+    norm(f, l->ffn_norm, true);
+    const struct matrix *gate = &l->ffn_gate, *up = &l->ffn_up;
+    threads_run(f->pool, n_pieces(gate->panel_bytes > up->panel_bytes ? gate : up), ffn_piece, f);
+    multiply(f, &f->ff, (struct product[]){{&l->ffn_down, NULL, f->delta}}, 1);
+}
+
+static void run_batch(struct forward *f, const struct row *rows, int n_rows)
+{
+    memcpy(f->rows, rows, (size_t)n_rows * sizeof *rows);
+    set_rows(f, n_rows);
+    run_by_tokens(f, embed_piece);
+    for (int i = 0; i < f->model->shape.n_layers; i++)
+        run_layer(f, i);
+    if (f->n_rows == 0)
+        return;
+    norm(f, f->model->output_norm, true);
+    threads_run(f->pool, n_pieces(&f->model->output), logits_piece, f);
+}
+
+void forward_run(struct forward *f, const struct row *rows, int n_rows)
+{
+    for (int first = 0; first < n_rows; first += f->max_rows)
+        run_batch(f, rows + first, n_rows - first < f->max_rows ? n_rows - first : f->max_rows);
+}
