@@ -21,6 +21,7 @@ struct engine_options {
     int n_ctx;         /* positions a sequence may have; 0: 2048 or the model's own, whichever is less */
     int n_batch;       /* rows of a prefill step; 0: 512 */
     int n_parallel;    /* sequences that may run at the same time; 0: 4 */
+    int n_kv;          /* positions the KV cache holds for all sequences together, at least n_ctx; 0: n_ctx (several short generations or one long) */
     int max_queue;     /* generations that may wait for their turn; 0: 64 */
     bool no_mmap;
     bool mlock;
@@ -36,7 +37,7 @@ struct engine_info {
     int n_layers, n_embd, n_vocab;
     uint64_t n_params;
     uint64_t model_bytes;       /* of all tensors */
-    uint64_t kv_bytes;          /* allocated for the KV cache */
+    uint64_t kv_bytes;          /* reserved for the KV cache; becomes resident as it is used */
     double load_seconds;
 };
 
@@ -45,9 +46,9 @@ struct engine *engine_open(const struct engine_options *options, struct error *e
 /* Computes until engine_stop; call it on the thread that is to be the engine thread. Sleeps when there is nothing to do.
  * On return every submitted generation has received its DONE event. */
 void engine_run(struct engine *e);
-/* Any thread: makes engine_run cancel what is queued or running (finish reason CANCELLED) and return. */
+/* Any thread, also before engine_run: makes engine_run cancel what is queued or running (finish reason CANCELLED) and return, after the step that is being computed. */
 void engine_stop(struct engine *e);
-void engine_close(struct engine *e); /* after engine_run has returned; NULL is allowed */
+void engine_close(struct engine *e); /* after engine_run has returned (or if it was never called: then what is queued gets no event); NULL is allowed */
 
 const struct engine_info *engine_info(const struct engine *e);
 const struct tokenizer *engine_tokenizer(const struct engine *e); /* any thread may use it */
@@ -97,8 +98,15 @@ struct generation {
 
 enum submit_result { SUBMIT_OK, SUBMIT_FULL, SUBMIT_INVALID, SUBMIT_STOPPED };
 
-/* Any thread. Queues a generation; *id identifies it (never 0). SUBMIT_FULL when max_queue are waiting, SUBMIT_INVALID (with a sentence) for a prompt that does not fit or
- * ids outside the vocabulary. Generations start in the order of submission. */
+/* Any thread. Queues a generation; *id identifies it (never 0). SUBMIT_FULL when max_queue are waiting (or memory is short), SUBMIT_INVALID (with a sentence) for a prompt that
+ * does not fit, ids outside the vocabulary, sampling values out of range, or stop strings that are empty or not UTF-8; SUBMIT_STOPPED after engine_stop.
+ *
+ * Generations start in the order of submission. One starts when fewer than n_parallel run and the KV cache has room for its prompt and max_tokens (at most n_ctx; max_tokens 0 asks for
+ * all of n_ctx), which is then reserved, so that it never runs out midway. A prompt longer than a batch is computed in several; while others are generating, in smaller ones
+ * (a quarter of n_batch), so that their next token is not long in coming.
+ *
+ * The text: control tokens are not part of it, nor is the token that ends the turn. FINISH_LENGTH comes with the max_tokens-th token, or when prompt and answer fill n_ctx.
+ * The same prompt, options and seed give the same text, whatever else is running. Events may come before engine_submit returns; *id is set by then. */
 enum submit_result engine_submit(struct engine *e, const struct generation *g, uint64_t *id, struct error *err);
 
 /* Any thread. The generation ends soon with FINISH_CANCELLED; unknown or finished ids are ignored. */

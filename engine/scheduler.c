@@ -1,0 +1,242 @@
+#include "engine/scheduler.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct scheduler {
+    pthread_mutex_t mutex; /* guards the queue, and changes of running[] and n_running against scheduler_cancel */
+    pthread_cond_t something;
+    struct sequence *first, *last; /* the queue */
+    int n_waiting, max_queue;
+    uint64_t next_id;
+    bool stopping;
+    bool any_cancelled; /* some sequence may have been cancelled since the last look */
+
+    struct sequence **running; /* [n_running], in the order of admission; changed by the engine thread only */
+    int n_running, n_parallel, n_batch;
+    struct kv_pool *kv;
+};
+
+struct scheduler *scheduler_new(struct kv_pool *kv, int n_parallel, int n_batch, int max_queue, struct error *err)
+{
+    struct scheduler *s = calloc(1, sizeof *s);
+    struct sequence **running = calloc((size_t)n_parallel, sizeof(struct sequence *));
+    if (!s || !running) {
+        free(s);
+        free(running);
+        error_set(err, "out of memory for %d parallel sequences", n_parallel);
+        return NULL;
+    }
+    *s = (struct scheduler){.running = running, .n_parallel = n_parallel, .n_batch = n_batch, .max_queue = max_queue, .next_id = 1, .kv = kv};
+    pthread_mutex_init(&s->mutex, NULL);
+    pthread_cond_init(&s->something, NULL);
+    return s;
+}
+
+void scheduler_free(struct scheduler *s)
+{
+    if (!s)
+        return;
+    while (s->first) {
+        struct sequence *next = s->first->next;
+        sequence_free(s->first);
+        s->first = next;
+    }
+    for (int i = 0; i < s->n_running; i++)
+        sequence_free(s->running[i]);
+    free(s->running);
+    pthread_cond_destroy(&s->something);
+    pthread_mutex_destroy(&s->mutex);
+    free(s);
+}
+
+/* ---- any thread ---- */
+
+enum submit_result scheduler_submit(struct scheduler *s, struct sequence *sequence, uint64_t *id, struct error *err)
+{
+    enum submit_result result = SUBMIT_OK;
+    pthread_mutex_lock(&s->mutex);
+    if (s->stopping) {
+        result = SUBMIT_STOPPED;
+        error_set(err, "the engine is stopping");
+    } else if (s->n_waiting >= s->max_queue) {
+        result = SUBMIT_FULL;
+        error_set(err, "%d generations are waiting already; try again later", s->n_waiting);
+    } else {
+        sequence->id = s->next_id++;
+        if (id)
+            *id = sequence->id;
+        sequence->next = NULL;
+        if (s->last)
+            s->last->next = sequence;
+        else
+            s->first = sequence;
+        s->last = sequence;
+        s->n_waiting++;
+        pthread_cond_signal(&s->something);
+    }
+    pthread_mutex_unlock(&s->mutex);
+    return result;
+}
+
+void scheduler_cancel(struct scheduler *s, uint64_t id)
+{
+    pthread_mutex_lock(&s->mutex);
+    struct sequence *found = NULL;
+    for (struct sequence *q = s->first; q && !found; q = q->next)
+        if (q->id == id)
+            found = q;
+    for (int i = 0; i < s->n_running && !found; i++)
+        if (s->running[i]->id == id)
+            found = s->running[i];
+    if (found) {
+        atomic_store(&found->cancelled, true);
+        s->any_cancelled = true;
+        pthread_cond_signal(&s->something);
+    }
+    pthread_mutex_unlock(&s->mutex);
+}
+
+void scheduler_stop(struct scheduler *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    s->stopping = true;
+    pthread_cond_signal(&s->something);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+/* ---- the engine thread: who runs ---- */
+
+bool scheduler_wait(struct scheduler *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    while (!s->stopping && !s->first && s->n_running == 0)
+        pthread_cond_wait(&s->something, &s->mutex);
+    bool go = !s->stopping;
+    pthread_mutex_unlock(&s->mutex);
+    return go;
+}
+
+static void unlink_running(struct scheduler *s, int index)
+{
+    s->n_running--;
+    memmove(&s->running[index], &s->running[index + 1], (size_t)(s->n_running - index) * sizeof *s->running);
+}
+
+void scheduler_remove(struct scheduler *s, int index)
+{
+    pthread_mutex_lock(&s->mutex);
+    unlink_running(s, index);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+struct sequence *scheduler_take_cancelled(struct scheduler *s)
+{
+    struct sequence *taken = NULL;
+    pthread_mutex_lock(&s->mutex);
+    if (s->any_cancelled || s->stopping) {
+        for (int i = 0; i < s->n_running && !taken; i++)
+            if (s->stopping || atomic_load(&s->running[i]->cancelled)) {
+                taken = s->running[i];
+                unlink_running(s, i);
+            }
+        struct sequence *before = NULL;
+        for (struct sequence *q = s->first; q && !taken; before = q, q = q->next)
+            if (s->stopping || atomic_load(&q->cancelled)) {
+                taken = q;
+                if (before)
+                    before->next = q->next;
+                else
+                    s->first = q->next;
+                if (s->last == q)
+                    s->last = before;
+                s->n_waiting--;
+            }
+        if (!taken)
+            s->any_cancelled = false;
+    }
+    pthread_mutex_unlock(&s->mutex);
+    return taken;
+}
+
+struct sequence *scheduler_admit(struct scheduler *s)
+{
+    if (s->n_running == s->n_parallel)
+        return NULL;
+    pthread_mutex_lock(&s->mutex);
+    struct sequence *q = s->first;
+    if (q) {
+        kv_sequence_init(&q->kv, s->kv);
+        if (kv_reserve(&q->kv, sequence_positions(q))) {
+            s->first = q->next;
+            if (!s->first)
+                s->last = NULL;
+            s->n_waiting--;
+            s->running[s->n_running++] = q;
+        } else {
+            q = NULL;
+        }
+    }
+    pthread_mutex_unlock(&s->mutex);
+    return q;
+}
+
+int scheduler_n_running(const struct scheduler *s)
+{
+    return s->n_running;
+}
+
+struct sequence *scheduler_running(const struct scheduler *s, int index)
+{
+    return s->running[index];
+}
+
+/* ---- the engine thread: the next batch ---- */
+
+int scheduler_max_rows(const struct scheduler *s)
+{
+    return s->n_parallel + s->n_batch;
+}
+
+int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_vocab)
+{
+    int n = 0;
+    for (int i = 0; i < s->n_running; i++) {
+        struct sequence *q = s->running[i];
+        q->n_planned = 0;
+        q->logits = NULL;
+        if (q->n_computed < q->n_prompt)
+            continue;
+        q->n_planned = 1;
+        q->logits = logits;
+        logits += n_vocab;
+        rows[n++] = (struct row){.token = q->last, .position = q->n_computed, .sequence = &q->kv, .logits = q->logits};
+    }
+    int budget = s->n_batch;
+    if (n > 0) {
+        budget = s->n_batch / 4;
+        if (budget > s->n_batch - n)
+            budget = s->n_batch - n;
+        if (budget < 1)
+            budget = 1; /* nobody starves, however small the batch */
+    }
+    for (int i = 0; i < s->n_running && budget > 0; i++) {
+        struct sequence *q = s->running[i];
+        int left = q->n_prompt - q->n_computed;
+        if (left <= 0)
+            continue;
+        q->n_planned = left < budget ? left : budget;
+        budget -= q->n_planned;
+        for (int k = 0; k < q->n_planned; k++) {
+            int position = q->n_computed + k;
+            rows[n++] = (struct row){.token = q->prompt[position], .position = position, .sequence = &q->kv};
+        }
+        if (q->n_planned == left) {
+            q->logits = logits;
+            logits += n_vocab;
+            rows[n - 1].logits = q->logits;
+        }
+    }
+    return n;
+}

@@ -1,0 +1,42 @@
+/* Whose turn it is: a queue of waiting sequences, the few that run, and the rows of the next batch.
+ *
+ * Admission is in the order of submission: the first in the queue starts when a place is free (n_parallel) and the KV pool has room for everything it can come to need
+ * (prompt and max_tokens, within the context). That room is reserved at the start, so no sequence ever runs out midway. Nothing overtakes the first in the queue.
+ *
+ * A batch has one row for every sequence that is generating, then prompt rows of the sequences still in prefill, oldest first, up to n_batch rows in all.
+ * While anybody generates, at most a quarter of n_batch are prompt rows: a long prompt then delays each next token by that much and no more.
+ *
+ * Threads: scheduler_submit, scheduler_cancel and scheduler_stop may be called from any thread, the rest from the engine thread. */
+#ifndef QUERN_SCHEDULER_H
+#define QUERN_SCHEDULER_H
+
+#include "engine/model.h"
+#include "engine/sequence.h"
+
+struct scheduler;
+
+struct scheduler *scheduler_new(struct kv_pool *kv, int n_parallel, int n_batch, int max_queue, struct error *err);
+void scheduler_free(struct scheduler *s); /* and what is still queued or running; NULL is allowed */
+
+/* Queues a sequence and owns it from now on, unless the result is SUBMIT_FULL or SUBMIT_STOPPED. */
+enum submit_result scheduler_submit(struct scheduler *s, struct sequence *sequence, uint64_t *id, struct error *err);
+void scheduler_cancel(struct scheduler *s, uint64_t id);
+void scheduler_stop(struct scheduler *s);
+
+/* Sleeps until there is something to do. False after scheduler_stop. */
+bool scheduler_wait(struct scheduler *s);
+/* Takes out one sequence that is cancelled (after scheduler_stop: any), or NULL. The caller ends and frees it. */
+struct sequence *scheduler_take_cancelled(struct scheduler *s);
+/* Starts the first in the queue, if it can start now; returns it, or NULL. */
+struct sequence *scheduler_admit(struct scheduler *s);
+
+/* The most rows scheduler_plan makes. */
+int scheduler_max_rows(const struct scheduler *s);
+/* The rows of the next batch; sets n_planned of every running sequence, and logits of those that will be sampled (logits: [n_parallel][n_vocab]). */
+int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_vocab);
+int scheduler_n_running(const struct scheduler *s);
+struct sequence *scheduler_running(const struct scheduler *s, int index);
+/* The sequence does not run any more. The caller frees it. Those behind it move up by one index. */
+void scheduler_remove(struct scheduler *s, int index);
+
+#endif

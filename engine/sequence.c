@@ -1,0 +1,213 @@
+#include "engine/sequence.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- submission ---- */
+
+/* What the detokeniser passes through unchanged and holds nothing of is UTF-8. */
+static bool is_utf8(const char *text, size_t length, char *scratch)
+{
+    struct tok_stream stream = {0};
+    size_t n = tok_stream_feed(&stream, text, length, scratch);
+    return n == length && stream.n_pending == 0 && !memcmp(scratch, text, length);
+}
+
+static bool check_stops(const struct generation *g, enum submit_result *result, struct error *err)
+{
+    if (g->n_stops < 0 || g->n_stops > ENGINE_MAX_STOPS)
+        return error_set(err, "%d stop strings: at most %d are possible", g->n_stops, (int)ENGINE_MAX_STOPS);
+    for (int i = 0; i < g->n_stops; i++) {
+        size_t length = g->stops[i] ? strlen(g->stops[i]) : 0;
+        if (length == 0)
+            return error_set(err, "stop string %d is empty", i);
+        char *scratch = malloc(3 * (length + 3));
+        if (!scratch) {
+            *result = SUBMIT_FULL;
+            return error_set(err, "out of memory for the stop strings");
+        }
+        bool good = is_utf8(g->stops[i], length, scratch);
+        free(scratch);
+        if (!good)
+            return error_set(err, "stop string %d is not UTF-8", i);
+    }
+    return true;
+}
+
+static bool check(const struct generation *g, const struct vocabulary *v, int n_ctx, enum submit_result *result, struct error *err)
+{
+    *result = SUBMIT_INVALID;
+    const struct sampling *o = &g->sampling;
+    if (!g->callback)
+        return error_set(err, "a generation needs a callback");
+    if (g->n_prompt < 1 || !g->prompt)
+        return error_set(err, "the prompt is empty");
+    if (g->n_prompt >= n_ctx)
+        return error_set(err, "the prompt has %d tokens, and the context of %d tokens has room for at most %d of them and one of the answer",
+                         g->n_prompt, n_ctx, n_ctx - 1);
+    for (int i = 0; i < g->n_prompt; i++)
+        if (g->prompt[i] < 0 || g->prompt[i] >= v->n_vocab)
+            return error_set(err, "token %d of the prompt is %ld: ids go from 0 to %d", i, (long)g->prompt[i], v->n_vocab - 1);
+    if (g->max_tokens < 0)
+        return error_set(err, "max_tokens is %d: it must not be negative", g->max_tokens);
+    if (!(o->temperature >= 0) || !isfinite(o->temperature))
+        return error_set(err, "temperature is %g: it must be a number from 0 up", (double)o->temperature);
+    if (o->top_k < 0)
+        return error_set(err, "top_k is %d: it must not be negative", o->top_k);
+    if (!(o->top_p >= 0 && o->top_p <= 1))
+        return error_set(err, "top_p is %g: it must be from 0 to 1", (double)o->top_p);
+    if (!(o->min_p >= 0 && o->min_p <= 1))
+        return error_set(err, "min_p is %g: it must be from 0 to 1", (double)o->min_p);
+    return check_stops(g, result, err);
+}
+
+struct sequence *sequence_new(const struct generation *g, const struct vocabulary *v, int n_ctx, enum submit_result *result, struct error *err)
+{
+    if (!check(g, v, n_ctx, result, err))
+        return NULL;
+    struct sequence *s = calloc(1, sizeof *s);
+    if (s) {
+        s->prompt = malloc((size_t)g->n_prompt * sizeof *s->prompt);
+        s->sampler = sampler_new(&g->sampling, v->n_vocab);
+        s->stops = stops_new(g->stops, g->n_stops);
+    }
+    if (!s || !s->prompt || !s->sampler || !s->stops) {
+        sequence_free(s);
+        *result = SUBMIT_FULL;
+        error_set(err, "out of memory for another generation");
+        return NULL;
+    }
+    memcpy(s->prompt, g->prompt, (size_t)g->n_prompt * sizeof *s->prompt);
+    s->vocabulary = v;
+    s->n_prompt = g->n_prompt;
+    int room = n_ctx - g->n_prompt;
+    s->limit = g->max_tokens > 0 && g->max_tokens < room ? g->max_tokens : room;
+    s->ignore_eos = g->ignore_eos;
+    s->callback = g->callback;
+    s->user = g->user;
+    *result = SUBMIT_OK;
+    return s;
+}
+
+void sequence_free(struct sequence *s)
+{
+    if (!s)
+        return;
+    if (s->kv.pool)
+        kv_sequence_clear(&s->kv);
+    sampler_free(s->sampler);
+    stops_free(s->stops);
+    free(s->prompt);
+    free(s->text);
+    free(s);
+}
+
+int sequence_positions(const struct sequence *s)
+{
+    return s->n_prompt + s->limit - 1;
+}
+
+/* ---- events ---- */
+
+static void tell(struct sequence *s, struct engine_event event)
+{
+    event.id = s->id;
+    if (!event.text)
+        event.text = "";
+    event.n_prompt = s->n_prompt;
+    event.n_generated = s->n_generated;
+    s->callback(s->user, &event);
+}
+
+void sequence_start(struct sequence *s)
+{
+    s->started = now();
+    tell(s, (struct engine_event){.kind = EVENT_STARTED});
+}
+
+static void tell_done(struct sequence *s, enum finish_reason reason, const char *error, const char *text, size_t length)
+{
+    bool sampled = s->first_token > 0;
+    tell(s, (struct engine_event){.kind = EVENT_DONE, .text = text, .text_length = length, .finish = reason, .error = error,
+                                  .prompt_seconds = sampled ? s->first_token - s->started : s->started > 0 ? now() - s->started : 0,
+                                  .generate_seconds = sampled ? s->last_token - s->first_token : 0});
+}
+
+void sequence_finish(struct sequence *s, enum finish_reason reason, const char *error)
+{
+    /* What is held back was no stop string after all, and an incomplete character stays incomplete. The two come out as one text. */
+    char broken[3];
+    size_t n_broken = tok_stream_end(&s->stream, broken), n_held, n_rest = 0;
+    const char *held, *rest = "";
+    if (n_broken == 0 || stops_met(s->stops)) {
+        stops_end(s->stops, &held, &n_held);
+        tell_done(s, reason, error, held, n_held);
+        return;
+    }
+    if (stops_feed(s->stops, broken, n_broken, &held, &n_held) && n_held > 0)
+        tell(s, (struct engine_event){.kind = EVENT_TEXT, .text = held, .text_length = n_held});
+    if (!stops_met(s->stops))
+        stops_end(s->stops, &rest, &n_rest);
+    tell_done(s, reason, error, rest, n_rest);
+}
+
+/* ---- tokens ---- */
+
+/* The text that a token adds, in s->text: whole characters. False: out of memory. */
+static bool detokenize(struct sequence *s, int32_t token, size_t *length)
+{
+    *length = 0;
+    if (s->vocabulary->silent[token])
+        return true;
+    struct gguf_string bytes = tok_bytes(s->vocabulary->tokenizer, token);
+    size_t needed = 3 * (bytes.length + 3);
+    if (needed > s->text_capacity) {
+        char *text = realloc(s->text, needed);
+        if (!text)
+            return false;
+        s->text = text;
+        s->text_capacity = needed;
+    }
+    *length = tok_stream_feed(&s->stream, bytes.data, bytes.length, s->text);
+    return true;
+}
+
+bool sequence_accept(struct sequence *s)
+{
+    int32_t token = sampler_next(s->sampler, s->logits);
+    s->last_token = now();
+    if (!(s->first_token > 0))
+        s->first_token = s->last_token;
+    if (!s->ignore_eos && tok_is_end(s->vocabulary->tokenizer, token)) {
+        sequence_finish(s, FINISH_STOP, NULL);
+        return false;
+    }
+    s->last = token;
+    s->n_generated++;
+    size_t length, n_ready;
+    const char *ready;
+    if (!detokenize(s, token, &length) || !stops_feed(s->stops, s->text, length, &ready, &n_ready)) {
+        sequence_finish(s, FINISH_ERROR, "out of memory for the generated text");
+        return false;
+    }
+    if (n_ready > 0)
+        tell(s, (struct engine_event){.kind = EVENT_TEXT, .text = ready, .text_length = n_ready});
+    if (stops_met(s->stops)) {
+        tell_done(s, FINISH_STOP, NULL, "", 0);
+        return false;
+    }
+    if (s->n_generated == s->limit) {
+        sequence_finish(s, FINISH_LENGTH, NULL);
+        return false;
+    }
+    return true;
+}

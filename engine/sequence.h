@@ -1,0 +1,62 @@
+/* A submitted generation on its way: prompt, sampler, text that is still held back, and where it stands. What it says to its callback is
+ * decided here; when it is computed is the scheduler's business (engine/scheduler.h), and what is computed the forward pass's. */
+#ifndef QUERN_SEQUENCE_H
+#define QUERN_SEQUENCE_H
+
+#include "engine/engine.h"
+#include "engine/kv.h"
+#include "engine/sampler.h"
+#include "engine/stops.h"
+
+#include <stdatomic.h>
+
+/* What a sequence needs to know of the model. */
+struct vocabulary {
+    const struct tokenizer *tokenizer;
+    int n_vocab;        /* logits */
+    const bool *silent; /* [n_vocab]: tokens that are never text (control and unused ones) */
+};
+
+struct sequence {
+    struct sequence *next; /* in the queue */
+    uint64_t id;
+    atomic_bool cancelled; /* set by any thread */
+
+    const struct vocabulary *vocabulary;
+    int32_t *prompt; /* [n_prompt] */
+    int n_prompt;
+    int limit;       /* tokens to generate at most: max_tokens, or what the context has room for */
+    bool ignore_eos;
+    engine_callback *callback;
+    void *user;
+
+    struct kv_sequence kv;
+    int n_computed;    /* rows whose keys and values are in kv */
+    int32_t last;      /* the token sampled last: the next row, once the prompt is computed */
+    int n_generated;
+    int n_planned;     /* rows in the batch being computed */
+    float *logits;     /* where the batch being computed leaves this sequence's logits, or NULL */
+
+    struct sampler *sampler;
+    struct stops *stops;
+    struct tok_stream stream;
+    char *text; /* [text_capacity]: one token's text */
+    size_t text_capacity;
+    double started, first_token, last_token; /* seconds of the monotonic clock */
+};
+
+/* Checks and copies g for a context of n_ctx positions. NULL with a sentence; *result is then SUBMIT_INVALID, or SUBMIT_FULL when out of memory. */
+struct sequence *sequence_new(const struct generation *g, const struct vocabulary *v, int n_ctx, enum submit_result *result, struct error *err);
+void sequence_free(struct sequence *s); /* also gives its KV blocks back; NULL is allowed */
+
+/* Positions of KV memory that it can come to need. (The last token is sampled but never computed.) */
+int sequence_positions(const struct sequence *s);
+
+/* Leaves the queue: EVENT_STARTED. */
+void sequence_start(struct sequence *s);
+/* Samples from s->logits: EVENT_TEXT if there is new text. True if the generation goes on; else its EVENT_DONE has been given. */
+bool sequence_accept(struct sequence *s);
+/* Ends it from outside: EVENT_DONE. error: a sentence for FINISH_ERROR, else NULL. */
+void sequence_finish(struct sequence *s, enum finish_reason reason, const char *error);
+
+#endif
