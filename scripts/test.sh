@@ -17,6 +17,7 @@ meson test. With --all it goes on with the other stages:
   valgrind    the parsers' suites (files, tokenizer, JSON, HTTP) under valgrind
   aarch64     the build for 64-bit ARM, its tests run under qemu
   clients     official npm clients against the real server
+  quickstart  the first command of the README, in a copy of the project
   shellcheck  the scripts
 
 A failing stage does not keep the others from running. Stages that need something which cannot be installed here (no
@@ -26,7 +27,7 @@ The last line counts everything: N passed, N failed, N skipped.
 END
 }
 
-all_stages=(native clang sanitize valgrind aarch64 clients shellcheck)
+all_stages=(native clang sanitize valgrind aarch64 clients quickstart shellcheck)
 stages=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -152,6 +153,18 @@ stage_clients() {
     stage_skipped=$(sed -n 's/^# skipped //p' "$log")
     rm -f "$log"
     [ -n "$stage_passed" ] && [ -n "$stage_failed" ] && [ $((stage_passed + stage_failed)) -gt 0 ]
+}
+
+stage_quickstart() {
+    local log
+    log=$(mktemp)
+    python3 "$root/tests/scripts/test_quickstart.py" 2>&1 | tee "$log" || true
+    stage_passed=$(grep -c '\.\.\. ok$' "$log" || true)
+    stage_failed=$(grep -c -E '\.\.\. (FAIL|ERROR)$' "$log" || true)
+    local ran=0
+    grep -q '^OK' "$log" && ran=1
+    rm -f "$log"
+    [ "$stage_failed" -gt 0 ] || [ "$ran" -eq 1 ]
 }
 
 stage_shellcheck() {
