@@ -75,7 +75,8 @@ static bool find_silent_tokens(struct engine *e, int n_vocab, struct error *err)
 
 static bool open_file(struct engine *e, const struct engine_options *o, struct error *err)
 {
-    const struct gguf_options how = {.no_mmap = o->no_mmap, .mlock = o->mlock};
+    /* Not locked here: most of the file is given back once the weights are repacked, and those are locked then. */
+    const struct gguf_options how = {.no_mmap = o->no_mmap};
     e->kernels = kernels_select(err);
     if (!e->kernels)
         return false;
@@ -91,7 +92,8 @@ static bool open_model(struct engine *e, const struct engine_options *o, struct 
     int n_threads;
     if (!choose(&n_threads, "the number of threads", o->n_threads, threads_usable_cores(), 1, 4096, err))
         return false;
-    if (!(e->pool = threads_new(n_threads, err)) || !(e->model = model_load(e->file, e->kernels, e->pool, err)))
+    if (!(e->pool = threads_new(n_threads, err)) || !(e->model = model_load(e->file, e->kernels, e->pool, err)) ||
+        (o->mlock && !model_lock(e->model, err)))
         return false;
     const struct model_shape *shape = model_shape(e->model);
     if (tok_n_vocab(e->tokenizer) > shape->n_vocab)

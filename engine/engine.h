@@ -24,7 +24,7 @@ struct engine_options {
     int n_kv;          /* positions the KV cache holds for all sequences together, at least n_ctx; 0: n_ctx (several short generations or one long) */
     int max_queue;     /* generations that may wait for their turn; 0: 64 */
     bool no_mmap;
-    bool mlock;
+    bool mlock;        /* keep the weights in RAM; an error if the system does not allow it */
 };
 
 struct engine_info {
