@@ -1,0 +1,37 @@
+/* The HTTP API: routes, and who may use them. Sits between server/net (connections) and engine/engine (generations).
+ *
+ *   GET  /health                 {"status":"ok"}; 503 and {"status":"loading"} until the model is ready. Needs no key.
+ *   GET  /v1/models, /v1/models/NAME
+ *   POST /v1/chat/completions    server/chat_request.h has the parameters
+ *   POST /tokenize, /detokenize  server/api_tokens.c
+ *
+ * HEAD works wherever GET does; OPTIONS tells the methods. Every error is an OpenAI error object.
+ *
+ * Threads: everything runs on the network thread but api_engine_ready, and the events queue that the engine thread fills. */
+#ifndef QUERN_API_H
+#define QUERN_API_H
+
+#include "engine/engine.h"
+#include "server/net.h"
+
+struct api;
+
+struct api_options {
+    const char *model;   /* the name the model goes by; kept */
+    const char *host;    /* what the server was told to listen on; kept */
+    const char *key;     /* NULL: none needed; kept */
+    bool log;            /* a line on stderr for each request */
+    struct sampling sampling; /* for what a request does not say; its seed is not used */
+};
+
+struct api *api_new(const struct api_options *options);
+void api_free(struct api *a); /* after net_close and after the engine thread has ended; NULL is allowed */
+
+/* What net_open wants; then the net itself. */
+struct net_handler api_handler(struct api *a);
+void api_attach(struct api *a, struct net *net);
+
+/* Any thread, once: the model is loaded. */
+void api_engine_ready(struct api *a, struct engine *engine);
+
+#endif

@@ -1,0 +1,43 @@
+/* What the parts of the API share: routing (api.c), chat completions (api_chat.c), tokenising (api_tokens.c). */
+#ifndef QUERN_API_INTERNAL_H
+#define QUERN_API_INTERNAL_H
+
+#include "server/api.h"
+#include "server/api_error.h"
+#include "server/events.h"
+#include "server/json.h"
+
+#include <stdatomic.h>
+#include <time.h>
+
+struct chat_job; /* a chat completion that the engine works on */
+
+struct api {
+    struct api_options options;
+    struct net *net;
+    struct events events;
+    struct engine *engine;         /* NULL until ready */
+    _Atomic(struct engine *) ready; /* left here by api_engine_ready for the network thread */
+    struct chat_job *jobs;
+    time_t started;
+};
+
+/* For the log: tokens of a request. */
+struct token_note {
+    int n_prompt, n_generated;
+};
+
+void api_send_error(struct exchange *x, const struct api_error *err);
+/* Sends what was written, with 200, or 503 if memory ran out; frees the writer. */
+void api_send_json(struct exchange *x, struct json_writer *w);
+
+/* The engine is there. False: err is to be sent. body: the parsed JSON. */
+bool api_chat(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
+bool api_tokenize(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
+bool api_detokenize(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
+
+void api_chat_gone(struct api *a, struct exchange *x);
+void api_chat_events(struct api *a);
+void api_chat_cut(struct api *a);
+
+#endif

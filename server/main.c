@@ -1,0 +1,152 @@
+/* quern-server: puts the command line, the network thread and the engine thread together. */
+#include "kernels/kernels.h"
+#include "server/api.h"
+#include "server/options.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_USAGE = 2 };
+
+struct server {
+    struct options options;
+    struct net *net;
+    struct api *api;
+    _Atomic(struct engine *) engine; /* NULL until loaded */
+    atomic_bool load_failed;
+    struct error load_error; /* written before load_failed is set */
+};
+
+static struct net *signal_net;
+
+/* The first signal asks for an end, the second one takes it. */
+static void on_signal(int number)
+{
+    static volatile sig_atomic_t seen;
+    if (seen)
+        _exit(128 + number);
+    seen = 1;
+    net_stop(signal_net);
+}
+
+static void set_signals(struct net *net)
+{
+    signal_net = net;
+    struct sigaction stop = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGPIPE, &ignore, NULL);
+}
+
+static void *engine_thread(void *arg)
+{
+    struct server *s = arg;
+    struct engine *engine = engine_open(&s->options.engine, &s->load_error);
+    if (!engine) {
+        atomic_store(&s->load_failed, true);
+        net_quit(s->net);
+        return NULL;
+    }
+    const struct engine_info *info = engine_info(engine);
+    fprintf(stderr, "model %s: %.1f M parameters, %.1f MB in %.2f s, context %d, %d threads\n", s->options.alias, (double)info->n_params / 1e6,
+            (double)info->model_bytes / 1e6, info->load_seconds, info->n_ctx, info->n_threads);
+    atomic_store(&s->engine, engine);
+    api_engine_ready(s->api, engine);
+    engine_run(engine);
+    return NULL;
+}
+
+/* Signals are for the network thread, whose sleep they must end. */
+static bool start_engine_thread(struct server *s, pthread_t *thread)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int code = pthread_create(thread, NULL, engine_thread, s);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return code == 0;
+}
+
+static int fail(int status, const char *text)
+{
+    fprintf(stderr, "quern-server: %s\n", text);
+    return status;
+}
+
+static int run(struct server *s, pthread_t thread)
+{
+    net_run(s->net);
+    if (atomic_load(&s->load_failed)) {
+        pthread_join(thread, NULL);
+        return fail(EXIT_FAILURE, s->load_error.text);
+    }
+    struct engine *engine = atomic_load(&s->engine);
+    if (!engine) {
+        /* Told to stop while the model was still being loaded: there is nothing to finish, and no reason to wait for the rest of a gigabyte. */
+        fflush(NULL);
+        _exit(EXIT_SUCCESS);
+    }
+    engine_stop(engine);
+    pthread_join(thread, NULL); /* from here on nobody else uses the network or the engine */
+    net_close(s->net);          /* may still cancel what it drops: before the engine is gone */
+    s->net = NULL;
+    engine_close(engine);
+    fprintf(stderr, "stopped\n");
+    return EXIT_SUCCESS;
+}
+
+static int serve(struct server *s, const struct kernels *kernels)
+{
+    struct options *o = &s->options;
+    struct error err;
+    struct api_options api_options = {.model = o->alias, .host = o->net.host, .key = o->key, .log = o->log, .sampling = o->sampling};
+    s->api = api_new(&api_options);
+    if (!s->api)
+        return fail(EXIT_FAILURE, "out of memory");
+    struct net_handler handler = api_handler(s->api);
+    s->net = net_open(&o->net, &handler, &err);
+    if (!s->net)
+        return fail(EXIT_FAILURE, err.text);
+    if (!net_is_loopback(s->net) && !o->key && !o->allow_no_key)
+        return fail(EXIT_USAGE, "listening beyond this machine needs a key (--api-key-file), or --allow-no-key if anyone may use it");
+    api_attach(s->api, s->net);
+    set_signals(s->net);
+    fprintf(stderr, "quern-server " QUERN_VERSION " (%s)\nlistening on http://%s:%d\n", kernels->level, net_address(s->net), net_port(s->net));
+    pthread_t thread;
+    if (!start_engine_thread(s, &thread))
+        return fail(EXIT_FAILURE, "cannot start a thread");
+    return run(s, thread);
+}
+
+int main(int argc, char **argv)
+{
+    struct server s = {0};
+    struct error err;
+    int status;
+    setvbuf(stderr, NULL, _IOLBF, 1024); /* a line of the log is one write */
+    if (!options_read(&s.options, argc, argv, &err)) {
+        status = fail(EXIT_USAGE, err.text);
+    } else if (s.options.help) {
+        options_print_help(argv[0]);
+        status = EXIT_SUCCESS;
+    } else {
+        const struct kernels *kernels = kernels_select(&err);
+        if (!kernels) {
+            status = fail(EXIT_FAILURE, err.text);
+        } else if (s.options.version) {
+            printf("quern " QUERN_VERSION " (%s)\n", kernels->level);
+            status = EXIT_SUCCESS;
+        } else {
+            status = serve(&s, kernels);
+        }
+    }
+    net_close(s.net);
+    api_free(s.api);
+    options_free(&s.options);
+    return status;
+}
