@@ -55,8 +55,9 @@ static void encoding(const struct tokenizer *t, const char *text, size_t length)
     check(again.length == nfc.length && (nfc.length == 0 || memcmp(again.data, nfc.data, nfc.length) == 0));
     check(tok_encode(t, text, length, false, &plain, NULL) && tok_encode(t, text, length, true, &special, NULL));
     check_says(t, &plain, nfc.data, nfc.length);
+    int32_t first_added = tok_special(t, "<|endoftext|>");
     for (size_t i = 0; i < plain.count; i++) {
-        check(plain.data[i] < tok_special(t, "<|endoftext|>"));
+        check(plain.data[i] < first_added);
     }
     free(nfc.owned);
     free(again.owned);
@@ -84,6 +85,7 @@ static void conversation(const struct tokenizer *t, const char *text, size_t len
 {
     struct chat_text half = {text, length / 2}, rest = {text + length / 2, length - length / 2}, x = {"x", 1};
     size_t counts[2];
+    int32_t first_added = tok_special(t, "<|endoftext|>");
     for (int harmless = 0; harmless < 2; harmless++) {
         struct chat_text a = harmless ? x : half, b = harmless ? x : rest;
         struct chat_tool_call call = {a, b};
@@ -93,7 +95,7 @@ static void conversation(const struct tokenizer *t, const char *text, size_t len
         check(chat_encode(t, &chat, &ids, NULL));
         counts[harmless] = 0;
         for (size_t i = 0; i < ids.count; i++) {
-            counts[harmless] += ids.data[i] >= tok_special(t, "<|endoftext|>");
+            counts[harmless] += ids.data[i] >= first_added;
         }
         tok_ids_free(&ids);
     }
