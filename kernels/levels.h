@@ -11,6 +11,7 @@ extern const struct kernels kernels_avx512;
 #elif defined(__aarch64__)
 extern const struct kernels kernels_neon;
 extern const struct kernels kernels_dotprod;
+extern const struct kernels kernels_i8mm;
 #endif
 
 #endif

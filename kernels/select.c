@@ -16,11 +16,14 @@ static bool always(void)
 }
 
 #if defined(__x86_64__)
-/* The compiler's runtime asks CPUID and, for the wide registers, XGETBV, whether the operating system saves them. */
+#include <cpuid.h>
+/* The compiler's runtime asks CPUID and, for the wide registers, XGETBV, whether the operating system saves them. F16C is not among the names that clang 14
+ * knows. */
 static bool has_avx2(void)
 {
+    unsigned a, b, c, d;
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 static bool has_avx512(void)
 {
@@ -38,10 +41,15 @@ static bool has_dotprod(void)
 {
     return getauxval(AT_HWCAP) & (1UL << 20); /* HWCAP_ASIMDDP of the kernel's <asm/hwcap.h> */
 }
+static bool has_i8mm(void)
+{
+    return has_dotprod() && getauxval(AT_HWCAP2) & (1UL << 13); /* HWCAP2_I8MM */
+}
 static const struct level levels[] = {
     {&kernels_scalar, always, ""},
     {&kernels_neon, always, ""},
     {&kernels_dotprod, has_dotprod, "the dot product instructions (asimddp)"},
+    {&kernels_i8mm, has_i8mm, "the 8-bit matrix multiply instructions (i8mm)"},
 };
 #else
 static const struct level levels[] = {{&kernels_scalar, always, ""}};
