@@ -108,8 +108,7 @@ say "All there."
 say "== 2. Build"
 # Without the tests, which need the Check library; scripts/test.sh has its own folder.
 configure "$build" --buildtype=release -Dtests=disabled >/dev/null || die "meson could not configure the build; see $build/meson-logs/meson-log.txt"
-# ninja knows what is out of date, and meson compile finds it under whichever name it has.
-meson compile -C "$build" quern-server quern-bench >&2 || die "the build failed; the messages above say where"
+meson compile -C "$build" >&2 || die "the build failed; the messages above say where"
 
 say "== 3. Model"
 if [ -z "${model_path:-}" ]; then

@@ -208,7 +208,8 @@ run_stage() {
 
 cd "$root"
 mapfile -t packages < <(missing_build_packages; have pkg-config || echo pkg-config; have curl || printf '%s\n' curl ca-certificates
-    have pkg-config && pkg-config --exists check || echo check)
+    have pkg-config && pkg-config --exists check || echo check
+    [ -e /usr/share/unicode/UnicodeData.txt ] || echo unicode-data)
 install_packages "${packages[@]}" || exit 1
 check_meson
 
