@@ -46,8 +46,19 @@ struct gguf_quoted {
 struct gguf_quoted gguf_quote(struct gguf_string name);
 
 /* Little-endian loads from any address. */
-uint16_t gguf_load_u16(const unsigned char *p);
-uint32_t gguf_load_u32(const unsigned char *p);
-uint64_t gguf_load_u64(const unsigned char *p);
+static inline uint16_t gguf_load_u16(const unsigned char *p)
+{
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+
+static inline uint32_t gguf_load_u32(const unsigned char *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static inline uint64_t gguf_load_u64(const unsigned char *p)
+{
+    return gguf_load_u32(p) | (uint64_t)gguf_load_u32(p + 4) << 32;
+}
 
 #endif

@@ -45,18 +45,3 @@ struct gguf_quoted gguf_quote(struct gguf_string name)
         snprintf(out, (size_t)(quoted.text + sizeof quoted.text - out), "... (%zu bytes)", name.length);
     return quoted;
 }
-
-uint16_t gguf_load_u16(const unsigned char *p)
-{
-    return (uint16_t)(p[0] | p[1] << 8);
-}
-
-uint32_t gguf_load_u32(const unsigned char *p)
-{
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
-uint64_t gguf_load_u64(const unsigned char *p)
-{
-    return gguf_load_u32(p) | (uint64_t)gguf_load_u32(p + 4) << 32;
-}
