@@ -72,7 +72,7 @@ static bool load_shape(struct loader *l)
         return error_set(l->err, "qwen2.embedding_length (%d) is not a multiple of qwen2.attention.head_count (%d)", s->n_embd, s->n_heads);
     static const char *const same_as_head_dim[] = {"qwen2.attention.key_length", "qwen2.attention.value_length", "qwen2.rope.dimension_count"};
     for (size_t i = 0; i < sizeof same_as_head_dim / sizeof *same_as_head_dim; i++) {
-        int value;
+        int value = 0;
         if (!gguf_has(l->file, same_as_head_dim[i]))
             continue;
         if (!get_int(l, same_as_head_dim[i], 1 << 12, &value))
