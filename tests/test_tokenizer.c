@@ -315,6 +315,31 @@ START_TEST(small_vocabularies)
 }
 END_TEST
 
+START_TEST(a_text_twice)
+{
+    /* The second "ab" stands where the merge's result is usually found; the first is still the one that text becomes. */
+    enum { N = 257 };
+    static char names[N][8];
+    struct gguf_string tokens[N], merge = {"a b", 3};
+    for (int i = 0; i < N; i++) {
+        snprintf(names[i], sizeof names[i], "t%d", i);
+        tokens[i] = (struct gguf_string){names[i], strlen(names[i])};
+    }
+    tokens[0] = (struct gguf_string){"a", 1};
+    tokens[1] = (struct gguf_string){"b", 1};
+    tokens[7] = tokens[256] = (struct gguf_string){"ab", 2};
+    struct gguf_writer *w = gguf_writer_new();
+    gguf_writer_string(w, "tokenizer.ggml.model", "gpt2");
+    gguf_writer_string(w, "tokenizer.ggml.pre", "qwen2");
+    gguf_writer_strings(w, "tokenizer.ggml.tokens", tokens, N); /* no token_type: all are normal */
+    gguf_writer_strings(w, "tokenizer.ggml.merges", &merge, 1);
+    struct tokenizer *t = fixture_load(w, &err);
+    ck_assert_msg(t != NULL, "%s", err.text);
+    assert_ids(t, "abab", 4, true, "7 7");
+    tok_free(t);
+}
+END_TEST
+
 START_TEST(files_that_are_wrong)
 {
     struct small s = small_vocabulary();
@@ -403,6 +428,7 @@ int main(void)
     tcase_add_test(tc, appends_to_the_list);
     tcase_add_test(tc, bytes_that_are_no_text);
     tcase_add_test(tc, small_vocabularies);
+    tcase_add_test(tc, a_text_twice);
     tcase_add_test(tc, files_that_are_wrong);
     tcase_add_test(tc, a_mebibyte_of_anything);
     tcase_add_test(tc, too_long);
