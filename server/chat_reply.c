@@ -56,14 +56,14 @@ static void write_usage(struct json_writer *w, const struct engine_event *done)
 
 static double per_second(int n, double seconds)
 {
-    return seconds > 0 ? n / seconds : 0;
+    return seconds > 0 && n > 0 ? n / seconds : 0;
 }
 
 static void write_timings(struct json_writer *w, const struct engine_event *done)
 {
     int computed = done->n_prompt - done->n_cached;
-    /* The first token comes out of the prompt's own pass: what is timed after it are the others. */
-    int later = done->n_generated > 1 ? done->n_generated - 1 : 0;
+    /* The first token comes out of the prompt's own pass: what is timed after it are the others, and the end of the turn where the model came to it. */
+    int later = done->n_generated - (done->finish != FINISH_STOP);
     json_key(w, "timings");
     json_begin_object(w);
     json_key(w, "prompt_n");
