@@ -375,6 +375,7 @@ void *gguf_writer_image(struct gguf_writer *w, gguf_fill *fill, void *context, s
         free(head.data);
         return NULL;
     }
+    madvise(image, (size_t)total, MADV_HUGEPAGE); /* a gigabyte has 268,000 small pages to fault in; if the system has no large ones, no harm */
     memcpy(image, head.data, head.length);
     bool ok = true;
     for (size_t i = 0; ok && i < w->n_tensors; i++) {
