@@ -164,9 +164,15 @@ INLINE __m256i madd2(const struct group *g, int j, const int8_t *a)
     return _mm256_add_epi16(madd(g, j, a), madd(g, j + 1, a));
 }
 
+/* Four lines, one after the other. The fence keeps the compiler from fetching all activations ahead of their use, for which it would put what is
+ * constant in the loop over the tokens out to memory. */
 INLINE __m256i madd4(const struct group *g, int j, const int8_t *a)
 {
-    return _mm256_add_epi16(madd2(g, j, a), madd2(g, j + 2, a));
+    __m256i sum = madd2(g, j, a);
+    __asm__("" : "+x"(sum));
+    sum = _mm256_add_epi16(sum, madd(g, j + 2, a));
+    __asm__("" : "+x"(sum));
+    return _mm256_add_epi16(sum, madd(g, j + 3, a));
 }
 
 /* acc + round(d * sum) * x.d */

@@ -30,6 +30,12 @@ INLINE __m512i bytes(const void *p)
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
 }
 
+enum {
+    RUN = 64,        /* tokens whose sums stay in the first-level cache */
+    INTERLEAVED = 4, /* tokens that go side by side */
+    AHEAD = 4096     /* bytes that memory is asked for ahead of the quants in use */
+};
+
 /* A group of 32 columns for 16 rows, ready to multiply. What of it is used depends on the type. */
 struct group {
     __m512i q[8];          /* line j: quants as unsigned bytes */
@@ -151,77 +157,107 @@ INLINE void load_q8_0(struct group *g, const void *panel, size_t n_groups, size_
     g->d = halves(panel_group_d(panel, n_groups, sizeof *b) + i * 16);
 }
 
-/* Lines first .. last - 1 times the token's activations, added to sum. */
-INLINE __m512i dot(const struct group *g, int first, int last, const int8_t *a, __m512i sum)
+/* ---- multiply a group with n consecutive tokens, from index `at` of the scales on; adds the group's share to acc ----
+ *
+ * Tokens go side by side through every line: one token alone is a chain of dependent instructions longer than the CPU's window can hide. */
+
+/* sum[t] += lines first .. last - 1 times the activations of token t */
+INLINE void dot(const struct group *g, int first, int last, const int8_t *a, int n, __m512i sum[])
 {
 #pragma GCC unroll 8
     for (int j = first; j < last; j++)
-        sum = _mm512_dpbusd_epi32(sum, g->q[j], word(a + j * 4));
-    return sum;
+#pragma GCC unroll 8
+        for (int t = 0; t < n; t++)
+            sum[t] = _mm512_dpbusd_epi32(sum[t], g->q[j], word(a + t * ACT_GROUP + j * 4));
 }
 
-INLINE __m512 token_k(const struct group *g, const struct act *x, size_t at, __m512 acc)
+INLINE void tokens_k(const struct group *g, const struct act *x, size_t at, int n, __m512 acc[])
 {
-    __m512i sum = dot(g, 0, 8, x->q + at * ACT_GROUP, _mm512_setzero_si512());
-    acc = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), g->scale0), _mm512_set1_ps(x->d[at]), acc);
-    return _mm512_fnmadd_ps(g->min, _mm512_set1_ps(x->sum[at]), acc);
+    __m512i sum[INTERLEAVED];
+#pragma GCC unroll 8
+    for (int t = 0; t < n; t++)
+        sum[t] = _mm512_setzero_si512();
+    dot(g, 0, 8, x->q + at * ACT_GROUP, n, sum);
+#pragma GCC unroll 8
+    for (int t = 0; t < n; t++) {
+        acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t]), g->scale0), _mm512_set1_ps(x->d[at + (size_t)t]), acc[t]);
+        acc[t] = _mm512_fnmadd_ps(g->min, _mm512_set1_ps(x->sum[at + (size_t)t]), acc[t]);
+    }
 }
-#define token_q4_k token_k
-#define token_q5_k token_k
+#define tokens_q4_k tokens_k
+#define tokens_q5_k tokens_k
 
-INLINE __m512 token_q6_k(const struct group *g, const struct act *x, size_t at, __m512 acc)
+INLINE void tokens_q6_k(const struct group *g, const struct act *x, size_t at, int n, __m512 acc[])
 {
     const int8_t *a = x->q + at * ACT_GROUP;
-    __m512i s0 = dot(g, 0, 4, a, _mm512_set1_epi32(-32 * x->half[at * 2]));
-    __m512i s1 = dot(g, 4, 8, a, _mm512_set1_epi32(-32 * x->half[at * 2 + 1]));
-    __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(s0), g->scale0);
-    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s1), g->scale1, sum);
-    return _mm512_fmadd_ps(_mm512_mul_ps(sum, g->d), _mm512_set1_ps(x->d[at]), acc);
+    __m512i sum0[INTERLEAVED], sum1[INTERLEAVED];
+#pragma GCC unroll 8
+    for (int t = 0; t < n; t++) {
+        sum0[t] = _mm512_set1_epi32(-32 * x->half[(at + (size_t)t) * 2]);
+        sum1[t] = _mm512_set1_epi32(-32 * x->half[(at + (size_t)t) * 2 + 1]);
+    }
+    dot(g, 0, 4, a, n, sum0);
+    dot(g, 4, 8, a, n, sum1);
+#pragma GCC unroll 8
+    for (int t = 0; t < n; t++) {
+        __m512 sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sum0[t]), g->scale0);
+        sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum1[t]), g->scale1, sum);
+        acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(sum, g->d), _mm512_set1_ps(x->d[at + (size_t)t]), acc[t]);
+    }
 }
 
-INLINE __m512 token_0(const struct group *g, int offset, const struct act *x, size_t at, __m512 acc)
+INLINE void tokens_0(const struct group *g, int offset, const struct act *x, size_t at, int n, __m512 acc[])
 {
-    __m512i sum = dot(g, 0, 8, x->q + at * ACT_GROUP, _mm512_set1_epi32(-offset * (x->half[at * 2] + x->half[at * 2 + 1])));
-    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), g->d), _mm512_set1_ps(x->d[at]), acc);
+    __m512i sum[INTERLEAVED];
+#pragma GCC unroll 8
+    for (int t = 0; t < n; t++) {
+        const int16_t *half = x->half + (at + (size_t)t) * 2;
+        sum[t] = _mm512_set1_epi32(-offset * (half[0] + half[1]));
+    }
+    dot(g, 0, 8, x->q + at * ACT_GROUP, n, sum);
+#pragma GCC unroll 8
+    for (int t = 0; t < n; t++)
+        acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[t]), g->d), _mm512_set1_ps(x->d[at + (size_t)t]), acc[t]);
 }
 
-INLINE __m512 token_q4_0(const struct group *g, const struct act *x, size_t at, __m512 acc)
+INLINE void tokens_q4_0(const struct group *g, const struct act *x, size_t at, int n, __m512 acc[])
 {
-    return token_0(g, 8, x, at, acc);
+    tokens_0(g, 8, x, at, n, acc);
 }
 
-INLINE __m512 token_q5_0(const struct group *g, const struct act *x, size_t at, __m512 acc)
+INLINE void tokens_q5_0(const struct group *g, const struct act *x, size_t at, int n, __m512 acc[])
 {
-    return token_0(g, 16, x, at, acc);
+    tokens_0(g, 16, x, at, n, acc);
 }
 
-INLINE __m512 token_q8_0(const struct group *g, const struct act *x, size_t at, __m512 acc)
+INLINE void tokens_q8_0(const struct group *g, const struct act *x, size_t at, int n, __m512 acc[])
 {
-    return token_0(g, 128, x, at, acc);
+    tokens_0(g, 128, x, at, n, acc);
 }
 
 /* ---- the loops: few tokens with their sums in registers, or a run of tokens with a group held in registers ---- */
 
-enum {
-    RUN = 64,    /* tokens whose sums stay in the first-level cache */
-    FEW = 4,     /* tokens whose sums stay in registers */
-    AHEAD = 4096 /* bytes that memory is asked for ahead of the quants in use; measured, see README */
-};
-
 #define FEW_TOKENS(name, count, group_bytes)                                                                                           \
     {                                                                                                                                  \
         __m512 acc[count];                                                                                                             \
-        for (size_t t = 0; t < count; t++)                                                                                             \
-            acc[t] = _mm512_setzero_ps();                                                                                              \
+        _Pragma("GCC unroll 4") for (size_t t = 0; t < count; t++) acc[t] = _mm512_setzero_ps();                                       \
         for (size_t i = 0; i < n_groups; i++) {                                                                                        \
             for (size_t ahead = 0; ahead < group_bytes; ahead += LINE)                                                                 \
                 _mm_prefetch(panel + i * group_bytes + AHEAD + ahead, _MM_HINT_T0);                                                    \
             struct group g;                                                                                                            \
             load_##name(&g, panel, n_groups, i);                                                                                       \
-            _Pragma("GCC unroll 4") for (size_t t = 0; t < count; t++) acc[t] = token_##name(&g, x, i * count + t, acc[t]);            \
+            tokens_##name(&g, x, i * count, count, acc);                                                                               \
         }                                                                                                                              \
-        for (size_t t = 0; t < count; t++)                                                                                             \
-            _mm512_storeu_ps(y + t * y_stride, acc[t]);                                                                                \
+        _Pragma("GCC unroll 4") for (size_t t = 0; t < count; t++) _mm512_storeu_ps(y + t * y_stride, acc[t]);                         \
+    }
+
+/* n tokens of a run; acc is in memory. */
+#define RUN_TOKENS(name, n)                                                                                                            \
+    {                                                                                                                                  \
+        __m512 sums[n];                                                                                                                \
+        _Pragma("GCC unroll 8") for (size_t k = 0; k < n; k++) sums[k] = _mm512_load_ps(acc[t + k]);                                   \
+        tokens_##name(&g, x, i * n_tokens + first + t, n, sums);                                                                       \
+        _Pragma("GCC unroll 8") for (size_t k = 0; k < n; k++) _mm512_store_ps(acc[t + k], sums[k]);                                   \
     }
 
 #define MATMUL(name, type, group_bytes)                                                                                                \
@@ -238,11 +274,8 @@ enum {
             case 2:                                                                                                                    \
                 FEW_TOKENS(name, 2, group_bytes)                                                                                       \
                 continue;                                                                                                              \
-            case 3:                                                                                                                    \
-                FEW_TOKENS(name, 3, group_bytes)                                                                                       \
-                continue;                                                                                                              \
-            case FEW:                                                                                                                  \
-                FEW_TOKENS(name, FEW, group_bytes)                                                                                     \
+            case 4:                                                                                                                    \
+                FEW_TOKENS(name, 4, group_bytes)                                                                                       \
                 continue;                                                                                                              \
             default:                                                                                                                   \
                 break;                                                                                                                 \
@@ -254,8 +287,11 @@ enum {
                 for (size_t i = 0; i < n_groups; i++) {                                                                                \
                     struct group g;                                                                                                    \
                     load_##name(&g, panel, n_groups, i);                                                                               \
-                    for (size_t t = 0; t < n; t++)                                                                                     \
-                        _mm512_store_ps(acc[t], token_##name(&g, x, i * n_tokens + first + t, _mm512_load_ps(acc[t])));                \
+                    size_t t = 0;                                                                                                      \
+                    for (; t + INTERLEAVED <= n; t += INTERLEAVED)                                                                     \
+                        RUN_TOKENS(name, INTERLEAVED)                                                                                  \
+                    for (; t < n; t++)                                                                                                 \
+                        RUN_TOKENS(name, 1)                                                                                            \
                 }                                                                                                                      \
                 for (size_t t = 0; t < n; t++)                                                                                         \
                     memcpy(y + (first + t) * y_stride, acc[t], sizeof acc[t]);                                                         \
