@@ -12,16 +12,14 @@ enum {
     AHEAD = 2048 /* bytes that memory is asked for ahead of the quants in use */
 };
 
-/* One token, 4 rows. h: the token's sums of activations, needed where the quants are not centred. */
+/* One token, 4 rows. from: what the sums over columns 0..15 and 16..31 start at (only the first of them but for Q6_K). */
 INLINE float32x4_t add_token(enum gguf_type type, bool centred, const int8x16_t q[8], const struct scales *s, int quarter, struct words a,
-                             const int16_t h[2], float d, float sum, float32x4_t acc)
+                             const int32x4_t from[2], float d, float sum, float32x4_t acc)
 {
-    const int offset = centred ? 0 : quant_offset(type), magnitude = quant_magnitude(type, centred);
+    const int magnitude = quant_magnitude(type, centred);
     if (type == GGUF_TYPE_Q6_K)
-        return add_share(type, s, quarter, dot(q, 0, 4, magnitude, a, vdupq_n_s32(offset ? -offset * h[0] : 0)),
-                         dot(q, 4, 8, magnitude, a, vdupq_n_s32(offset ? -offset * h[1] : 0)), d, sum, acc);
-    int32x4_t from = vdupq_n_s32(offset ? -offset * (h[0] + h[1]) : 0);
-    return add_share(type, s, quarter, dot(q, 0, 8, magnitude, a, from), from, d, sum, acc);
+        return add_share(type, s, quarter, dot(q, 0, 4, magnitude, a, from[0]), dot(q, 4, 8, magnitude, a, from[1]), d, sum, acc);
+    return add_share(type, s, quarter, dot(q, 0, 8, magnitude, a, from[0]), from[1], d, sum, acc);
 }
 
 /* A single token: sums in registers, every group unpacked and used once. */
@@ -37,11 +35,15 @@ INLINE void one_token(enum gguf_type type, const char *panel, size_t n_groups, c
         struct scales s;
         load_scales(type, &s, panel, n_groups, i);
         struct words a = load_words(x->q + i * ACT_GROUP);
+        const float d = x->d[i], sum = x->sum[i];
+        const int offset = quant_offset(type), h0 = offset ? -offset * x->half[i * 2] : 0, h1 = offset ? -offset * x->half[i * 2 + 1] : 0;
+        const int32x4_t from[2] = {vdupq_n_s32(type == GGUF_TYPE_Q6_K ? h0 : h0 + h1), vdupq_n_s32(h1)};
 #pragma GCC unroll 4
         for (int r = 0; r < 4; r++) {
             int8x16_t q[8];
             load_quants(type, q, panel, i, r, false);
-            acc[r] = add_token(type, false, q, &s, r, a, x->half + i * 2, x->d[i], x->sum[i], acc[r]);
+            acc[r] = add_token(type, false, q, &s, r, a, from, d, sum, acc[r]);
+            __asm__ volatile("" ::: "memory"); /* quarter after quarter: all loads first would be more than the registers hold */
         }
     }
     for (int r = 0; r < 4; r++)
@@ -58,6 +60,7 @@ INLINE void run_tokens(enum gguf_type type, const char *panel, size_t n_groups, 
         const size_t at = i * (size_t)x->n_tokens + first;
         const int8_t *a = x->q + at * ACT_GROUP;
         const float *d = x->d + at, *sum = x->sum + at;
+        const int32x4_t zero[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};
 #pragma GCC unroll 2
         for (int r = 0; r < 4; r += 2) {
             int8x16_t q[2][8];
@@ -66,8 +69,8 @@ INLINE void run_tokens(enum gguf_type type, const char *panel, size_t n_groups, 
             for (size_t t = 0; t < n; t++) {
                 struct words w = load_words(a + t * ACT_GROUP);
                 float *c = acc[t] + r * 4;
-                float32x4_t c0 = add_token(type, true, q[0], &s, r, w, NULL, d[t], sum[t], vld1q_f32(c));
-                float32x4_t c1 = add_token(type, true, q[1], &s, r + 1, w, NULL, d[t], sum[t], vld1q_f32(c + 4));
+                float32x4_t c0 = add_token(type, true, q[0], &s, r, w, zero, d[t], sum[t], vld1q_f32(c));
+                float32x4_t c1 = add_token(type, true, q[1], &s, r + 1, w, zero, d[t], sum[t], vld1q_f32(c + 4));
                 vst1q_f32(c, c0);
                 vst1q_f32(c + 4, c1);
             }
@@ -88,7 +91,7 @@ INLINE void matmul(enum gguf_type type, const void *panels, size_t n_panels, con
         for (size_t first = 0; first < n_tokens; first += RUN) {
             size_t n = n_tokens - first < RUN ? n_tokens - first : RUN;
             _Alignas(64) float acc[RUN][PANEL_ROWS];
-            memset(acc, 0, n * sizeof acc[0]);
+            memset(acc, 0, (n + 1) / 2 * 2 * sizeof acc[0]);
             run_tokens(type, panel, n_groups, x, first, n, acc);
             for (size_t t = 0; t < n; t++)
                 memcpy(y + (first + t) * y_stride, acc[t], sizeof acc[t]);

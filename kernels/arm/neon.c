@@ -2,7 +2,9 @@
  *
  * SMULL and SMLAL multiply bytes and add up in 16 bits, two registers of them for a register of quants. How many lines can be added before 16 bits
  * overflow follows from the greatest quant, times 127: 17 of 4 bits (8 are needed: 8 * 15 * 127 = 15240), 8 of 5 bits (31496), 4 of 6 bits
- * (32004), 2 of 8 bits (2 * 128 * 127 = 32512); centred quants are half as large. SADDLP and SADALP then add pairs into 32 bits. */
+ * (32004), 2 of 8 bits (2 * 128 * 127 = 32512); centred quants are half as large. SADDLP and SADALP then add pairs into 32 bits.
+ *
+ * Instructions for 256 multiply-adds, by gcc 12: Q4_K 124 for one token, 86 for 64; Q6_K 154 and 95. */
 #include "kernels/levels.h"
 #include "kernels/panel.h"
 #include "kernels/arm/lanes_neon.h"
