@@ -70,8 +70,8 @@ static void compare_with_double(const struct sequence *s, const float *q, int li
             magnitude += fabs(term);
         }
         score[p] = dot * scale;
-        max = fmax(max, score[p]);
-        worst = fmax(worst, (s->head_dim + 3) * 0x1p-24 * magnitude * scale);
+        max = greater(max, score[p]);
+        worst = greater(worst, (s->head_dim + 3) * 0x1p-24 * magnitude * scale);
     }
     for (int p = 0; p < limit; p++)
         sum += score[p] = exp(score[p] - max);

@@ -37,6 +37,11 @@ void random_bytes(void *p, size_t n);
 
 /* The first index at which a and b differ (see above for what equal means), or n. */
 size_t difference(const float *a, const float *b, size_t n);
+/* The greater of two numbers. (gcc 12 for ARM, at -O3, breaks down over loops with fmax.) */
+static inline double greater(double a, double b)
+{
+    return a > b ? a : b;
+}
 uint32_t float_bits(float f);
 float bits_float(uint32_t bits);
 /* The value of an f16, from the definition. */

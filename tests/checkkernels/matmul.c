@@ -258,7 +258,7 @@ static void check_group(const struct act *a, size_t g, const float *x)
         if (!isfinite(x[i]))
             return;
         else
-            max = fmax(max, fabs((double)x[i]));
+            max = greater(max, fabs((double)x[i]));
     float d = max > (double)1e-30f ? (float)(max / 127) : 0; /* the quotient of two floats, rounded twice without harm */
     if (a->d[g] != d)
         fail("greatest magnitude %g: scale %g, not %g", max, a->d[g], d);
