@@ -13,6 +13,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -57,6 +58,8 @@ static void become_server(char **arguments, const struct start *how, const char 
         struct rlimit limit = {(rlim_t)how->max_files, (rlim_t)how->max_files};
         setrlimit(RLIMIT_NOFILE, &limit);
     }
+    if (how && how->hold_engine)
+        ptrace(PTRACE_TRACEME, 0, NULL, NULL);
     execv(program(), arguments);
     _exit(127);
 }
@@ -89,6 +92,31 @@ static char *read_file(const char *path)
     return text;
 }
 
+/* As a debugger would: lets the program run up to the birth of its first thread, which is the engine's, and lets go of everything but that. */
+static pid_t hold_first_thread(pid_t pid)
+{
+    int status;
+    unsigned long thread = 0;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid); /* stopped by its exec */
+    ck_assert(WIFSTOPPED(status));
+    ck_assert_int_eq(ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACECLONE), 0);
+    for (int signal = 0; status >> 8 != (SIGTRAP | PTRACE_EVENT_CLONE << 8); signal = WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status)) {
+        ck_assert_int_eq(ptrace(PTRACE_CONT, pid, NULL, signal), 0);
+        ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+        ck_assert_msg(WIFSTOPPED(status), "the server ended before it started a thread");
+    }
+    ck_assert_int_eq(ptrace(PTRACE_GETEVENTMSG, pid, NULL, &thread), 0);
+    ck_assert_int_eq(waitpid((pid_t)thread, &status, __WALL), (pid_t)thread); /* stopped at birth */
+    ck_assert_int_eq(ptrace(PTRACE_DETACH, pid, NULL, NULL), 0);
+    return (pid_t)thread;
+}
+
+void server_release(struct server *s)
+{
+    ck_assert_int_eq(ptrace(PTRACE_DETACH, s->held, NULL, NULL), 0);
+    s->held = 0;
+}
+
 struct server server_start(const char *const *flags, const struct start *how)
 {
     struct server s = {0};
@@ -103,6 +131,8 @@ struct server server_start(const char *const *flags, const struct start *how)
         become_server(arguments, how, s.log, false);
     for (size_t i = 0; arguments[i]; i++)
         free(arguments[i]);
+    if (how && how->hold_engine)
+        s.held = hold_first_thread(s.pid);
     server_wait_log(&s, "listening on http://");
     char *log = server_log(&s), *line = strstr(log, "listening on http://");
     ck_assert(strchr(line, '\n') != NULL);
@@ -152,6 +182,8 @@ int server_end(struct server *s, int signal)
     if (signal)
         ck_assert_int_eq(kill(s->pid, signal), 0);
     for (double end = seconds() + 30; waitpid(s->pid, &status, WNOHANG) == 0;) {
+        if (s->held) /* a traced thread is not gone before its tracer has seen its end */
+            waitpid(s->held, NULL, WNOHANG | __WALL);
         if (seconds() > end) {
             kill(s->pid, SIGKILL);
             ck_abort_msg("the server did not end");
@@ -216,6 +248,15 @@ struct client client_open(int port)
 struct client client_open_small(int port)
 {
     return open_with(port, 4096);
+}
+
+bool client_can_connect(int port)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    bool can = connect(fd, (struct sockaddr *)&a, sizeof a) == 0;
+    close(fd);
+    return can;
 }
 
 void client_close(struct client *c)

@@ -14,6 +14,7 @@ struct server {
     pid_t pid;
     int port;
     char log[64]; /* the file its standard error goes to */
+    pid_t held;   /* the engine thread, if it is held */
 };
 
 struct start {
@@ -21,12 +22,14 @@ struct start {
     const char *const *env;  /* "NAME=value", NULL-terminated; may be NULL */
     int max_files;           /* limit of open descriptors; 0: as it is */
     bool not_ready;          /* return as soon as the port is open */
+    bool hold_engine;        /* the engine thread does not begin until server_release */
 };
 
 /* Starts the server with --port 0 and the flags (NULL-terminated, may be NULL), and waits until it is ready. */
 struct server server_start(const char *const *flags, const struct start *how);
 /* Runs the server with exactly these arguments until it ends; returns its exit status, and what it printed (both outputs) in out. */
 int server_run(const char *const *flags, char *out, size_t size);
+void server_release(struct server *s);
 /* Sends the signal, waits for the end and returns the exit status (128 + n if signal n ended it). 0: only waits. */
 int server_end(struct server *s, int signal);
 /* Waits (20 s at most) until the log holds the text. */
@@ -49,6 +52,7 @@ struct client client_open(int port);
 /* With a small receive buffer, set before connecting. */
 struct client client_open_small(int port);
 void client_close(struct client *c);
+bool client_can_connect(int port);
 void client_send(struct client *c, const char *data, size_t length);
 void client_text(struct client *c, const char *text);
 
