@@ -96,7 +96,7 @@ build() {
 
 # Debug information costs the optimised build nothing, and valgrind's reports name lines.
 stage_native() {
-    build "$root/build-test" --buildtype=release -Ddebug=true -Dtests=enabled && meson_test "$root/build-test"
+    build "$root/build-test" -Doptimization=3 -Ddebug=true -Dtests=enabled && meson_test "$root/build-test"
 }
 
 stage_clang() {
@@ -114,7 +114,7 @@ stage_sanitize() {
 
 stage_valgrind() {
     need valgrind valgrind || return 77
-    build "$root/build-test" --buildtype=release -Ddebug=true -Dtests=enabled || return 1
+    build "$root/build-test" -Doptimization=3 -Ddebug=true -Dtests=enabled || return 1
     local tests
     # Tests of the parsers, by name: what reads bytes that others wrote. Only programs of ours, not scripts.
     mapfile -t tests < <(meson introspect --tests "$root/build-test" | python3 -c '
@@ -140,7 +140,7 @@ stage_aarch64() {
 stage_clients() {
     have node && have npm || install_packages nodejs npm || return 77
     # The server under test is the optimised one of the native stage.
-    build "$root/build-test" --buildtype=release -Ddebug=true -Dtests=enabled || return 1
+    build "$root/build-test" -Doptimization=3 -Ddebug=true -Dtests=enabled || return 1
     local folder=$root/tests/clients log
     log=$(mktemp)
     if ! (cd "$folder" && npm ci --no-audit --no-fund 2>&1) | tee "$log"; then
