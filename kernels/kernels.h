@@ -82,7 +82,7 @@ struct kernels {
     /* p[i] = exp(x[i] - max(x)) (all i < n, any n); returns the sum of p. p may be x. The caller divides where it wants probabilities. */
     float (*softmax)(float *p, const float *x, int n);
     void (*attention)(const struct attention_tile *tile);
-    /* Rounds to f16 (nearest even, overflow to infinity), n a multiple of 16. */
+    /* Rounds to f16 (nearest even); what is beyond the greatest finite f16, infinity too, becomes that, and so does NaN. n a multiple of 16. */
     void (*to_f16)(uint16_t *y, const float *x, int n);
     /* Reads n bytes (a multiple of 64) as fast as they come, and returns something that depends on all of them: the bench's yardstick. */
     uint64_t (*read_all)(const void *p, size_t n);
