@@ -129,6 +129,7 @@ static bool open_run(struct engine *e, const struct engine_options *o, struct er
         .n_params = model_n_params(e->model), .model_bytes = model_tensor_bytes(e->model), .kv_bytes = kv_pool_bytes(e->kv),
     };
     return true;
+        .n_parallel = n_parallel, .max_queue = max_queue,
 }
 
 struct engine *engine_open(const struct engine_options *options, struct error *err)

@@ -5,6 +5,7 @@
 #ifndef QUERN_ENGINE_H
 #define QUERN_ENGINE_H
 
+#include "engine/logprobs.h"
 #include "engine/sampler.h"
 #include "gguf/error.h"
 #include "tokenizer/tokenizer.h"
@@ -34,6 +35,8 @@ struct engine_info {
     int n_threads;
     int n_ctx;                  /* positions per sequence in this run */
     int n_ctx_train;            /* the model's own */
+    int n_parallel;             /* sequences that may run at the same time */
+    int max_queue;              /* generations that may wait */
     int n_layers, n_embd, n_vocab;
     uint64_t n_params;
     uint64_t model_bytes;       /* of all tensors */
@@ -83,6 +86,8 @@ struct engine_event {
 typedef void engine_callback(void *user, const struct engine_event *event);
 
 enum { ENGINE_MAX_STOPS = 16 };
+    const struct token_choice *choices; /* [n_choices], valid only during the callback: the tokens of this text, if generation.logprobs; their bytes: tok_bytes */
+    int n_choices;
 
 struct generation {
     const int32_t *prompt; /* [n_prompt] token ids; copied */
@@ -100,6 +105,8 @@ enum submit_result { SUBMIT_OK, SUBMIT_FULL, SUBMIT_INVALID, SUBMIT_STOPPED };
 
 /* Any thread. Queues a generation; *id identifies it (never 0). SUBMIT_FULL when max_queue are waiting (or memory is short), SUBMIT_INVALID (with a sentence) for a prompt that
  * does not fit, ids outside the vocabulary, sampling values out of range, or stop strings that are empty or not UTF-8; SUBMIT_STOPPED after engine_stop.
+    bool logprobs;         /* tell each token's log probability, and those of the top_logprobs likeliest */
+    int top_logprobs;      /* 0 .. LOGPROBS_MAX_TOP */
  *
  * Generations start in the order of submission. One starts when fewer than n_parallel run and the KV cache has room for its prompt and max_tokens (at most n_ctx; max_tokens 0 asks for
  * all of n_ctx), which is then reserved, so that it never runs out midway. A prompt longer than a batch is computed in several; while others are generating, in smaller ones
@@ -113,3 +120,5 @@ enum submit_result engine_submit(struct engine *e, const struct generation *g, u
 void engine_cancel(struct engine *e, uint64_t id);
 
 #endif
+ * With logprobs, every token of the text comes in exactly one event's choices, in order, in the event that has the token's first character (or, for a token without any,
+ * what comes after it); the tokens of a stop string and the end-of-turn token do not come.

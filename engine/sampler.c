@@ -1,3 +1,4 @@
+#include "engine/exp.h"
 #include "engine/sampler.h"
 
 #include <math.h>
@@ -11,11 +12,18 @@ struct candidate {
 };
 
 struct sampler {
-    struct sampling options;
+    struct sampling options; /* without its biases */
     int n_vocab;
     uint64_t state[4];
     double *weights;              /* [n_vocab]; NULL where top_k makes it unnecessary */
     struct candidate *candidates; /* [n_candidates]; NULL where nothing is ordered */
+
+    float *adjusted;           /* [n_vocab]; NULL where no penalty and no bias is asked for */
+    int32_t *counts;           /* [n_vocab]: how often generated; -1: stands in the prompt only, 0: nowhere. NULL without penalties */
+    int32_t *seen;             /* [n_seen] the tokens whose count is not 0 */
+    int n_seen;
+    struct token_bias *biases; /* [n_biases] */
+    int n_biases;
 };
 
 /* ---- the generator ---- */
@@ -52,37 +60,6 @@ static double uniform(struct sampler *s)
 }
 
 /* ---- weights ---- */
-
-/* e^x for x <= 0, within 1e-15 of the true value relatively; 0 below -700 (also for minus infinity and NaN).
- * x = n ln2 + r, |r| <= ln2 / 2, and the Taylor series of e^r up to r^13 (the next term is below 2^-56). Only operations that IEEE 754 rounds in
- * one way, so every machine gets the same bits; no branches, so the compiler can make vectors of the loops around it. */
-static inline double exp_negative(double x)
-{
-    double y = x > -700.0 ? x : -700.0;
-    double shifted = y * 0x1.71547652b82fep+0 + 0x1.8p+52; /* n in the low bits: adding 1.5 * 2^52 rounds to an integer */
-    double n = shifted - 0x1.8p+52;
-    double r = (y - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45; /* ln2 in two parts; n times the first is exact */
-    double p = 1.0 / 6227020800;
-    p = p * r + 1.0 / 479001600;
-    p = p * r + 1.0 / 39916800;
-    p = p * r + 1.0 / 3628800;
-    p = p * r + 1.0 / 362880;
-    p = p * r + 1.0 / 40320;
-    p = p * r + 1.0 / 5040;
-    p = p * r + 1.0 / 720;
-    p = p * r + 1.0 / 120;
-    p = p * r + 1.0 / 24;
-    p = p * r + 1.0 / 6;
-    p = p * r + 0.5;
-    p = p * r + 1.0;
-    p = p * r + 1.0;
-    uint64_t bits;
-    memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits + 1023) << 52; /* 2^n: the rest of shifted's bits falls off the top */
-    double power;
-    memcpy(&power, &bits, sizeof power);
-    return x > -700.0 ? p * power : 0.0;
-}
 
 static inline double weight(const struct sampler *s, float logit, float best)
 {
@@ -266,8 +243,55 @@ static int32_t sample_all(struct sampler *s, const float *logits, float best)
     return last;
 }
 
+/* ---- penalties and biases ---- */
+
+static void see(struct sampler *s, int32_t token, bool generated)
+{
+    int32_t *count = &s->counts[token];
+    if (*count == 0)
+        s->seen[s->n_seen++] = token;
+    if (generated)
+        *count = *count < 0 ? 1 : *count + 1;
+    else if (*count == 0)
+        *count = -1;
+}
+
+void sampler_saw_prompt(struct sampler *s, const int32_t *tokens, int n)
+{
+    for (int i = 0; s->counts && i < n; i++)
+        see(s, tokens[i], false);
+}
+
+void sampler_took(struct sampler *s, int32_t token)
+{
+    if (s->counts)
+        see(s, token, true);
+}
+
+static const float *adjust(struct sampler *s, const float *logits)
+{
+    const struct sampling *o = &s->options;
+    float *out = s->adjusted;
+    memcpy(out, logits, (size_t)s->n_vocab * sizeof *out);
+    for (int i = 0; i < s->n_seen; i++) {
+        int32_t token = s->seen[i], count = s->counts[token];
+        float logit = out[token];
+        logit = logit > 0 ? logit / o->repetition_penalty : logit * o->repetition_penalty;
+        if (count > 0)
+            logit -= o->presence_penalty + (float)count * o->frequency_penalty;
+        out[token] = logit;
+    }
+    for (int i = 0; i < s->n_biases; i++) {
+        float bias = s->biases[i].bias;
+        out[s->biases[i].token] += bias > SAMPLER_BAN ? bias : -INFINITY;
+    }
+    return out;
+}
+
 int32_t sampler_next(struct sampler *s, const float *logits)
 {
+    if (s->adjusted)
+        logits = adjust(s, logits);
     int32_t first = greedy(logits, s->n_vocab);
     float best = logits[first];
     if (!(s->options.temperature > 0) || s->options.top_k == 1 || !isfinite(best))
@@ -281,7 +305,30 @@ int32_t sampler_next(struct sampler *s, const float *logits)
 
 struct sampling sampling_default(void)
 {
-    return (struct sampling){.temperature = 1, .top_p = 1};
+    return (struct sampling){.temperature = 1, .top_p = 1, .repetition_penalty = 1};
+}
+
+/* Memory for penalties and biases, where any are asked for. */
+static bool prepare_adjusting(struct sampler *s, const struct sampling *o)
+{
+    if (!(s->options.repetition_penalty > 0))
+        s->options.repetition_penalty = 1;
+    size_t n = (size_t)s->n_vocab;
+    bool penalties = s->options.repetition_penalty != 1 || o->presence_penalty != 0 || o->frequency_penalty != 0;
+    s->options.biases = NULL;
+    if (penalties) {
+        s->counts = calloc(n, sizeof *s->counts);
+        s->seen = malloc(n * sizeof *s->seen);
+    }
+    if (o->n_biases > 0) {
+        s->n_biases = o->n_biases;
+        s->biases = malloc((size_t)o->n_biases * sizeof *s->biases);
+        if (s->biases)
+            memcpy(s->biases, o->biases, (size_t)o->n_biases * sizeof *s->biases);
+    }
+    if (penalties || s->n_biases > 0)
+        s->adjusted = malloc(n * sizeof *s->adjusted);
+    return (!penalties || (s->counts && s->seen)) && (!s->n_biases || s->biases) && (s->adjusted || (!penalties && !s->n_biases));
 }
 
 struct sampler *sampler_new(const struct sampling *options, int n_vocab)
@@ -304,7 +351,7 @@ struct sampler *sampler_new(const struct sampling *options, int n_vocab)
         s->weights = malloc((size_t)n_vocab * sizeof *s->weights);
     if (ordered)
         s->candidates = malloc((size_t)(s->options.top_k ? s->options.top_k : n_vocab) * sizeof *s->candidates);
-    if ((draws && !s->options.top_k && !s->weights) || (ordered && !s->candidates)) {
+    if ((draws && !s->options.top_k && !s->weights) || (ordered && !s->candidates) || !prepare_adjusting(s, options)) {
         sampler_free(s);
         return NULL;
     }
@@ -317,5 +364,9 @@ void sampler_free(struct sampler *s)
         return;
     free(s->weights);
     free(s->candidates);
+    free(s->adjusted);
+    free(s->counts);
+    free(s->seen);
+    free(s->biases);
     free(s);
 }

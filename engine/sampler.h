@@ -1,7 +1,11 @@
-/* From logits to a token: greedy, temperature, top_k, top_p, min_p, with a seeded generator of its own, so that the same seed and the same
- * logits give the same tokens on every machine.
+/* From logits to a token: penalties, biases, greedy, temperature, top_k, top_p, min_p, with a seeded generator of its own, so that the same seed and
+ * the same logits give the same tokens on every machine.
  *
  * What is computed, in this order:
+ *   0. the logits are adjusted: for every token that stands in the prompt or has been generated, a positive logit is divided by repetition_penalty and another one
+ *      multiplied by it (Keskar et al. 2019, "CTRL", as Hugging Face's transformers do it: however often it stands there; control tokens too); from a
+ *      token that has been generated n > 0 times presence_penalty + n * frequency_penalty is subtracted (OpenAI's API reference); the bias is added.
+ *      Greedy choice goes by the adjusted logits too;
  *   1. weight of a token = exp((logit - largest logit) / temperature);
  *   2. top_k: the k tokens with the largest logits stay;
  *   3. top_p: of these, largest first, as many as are needed for their weights to add up to top_p times the weight of all that passed top_k;
@@ -21,15 +25,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct token_bias {
+    int32_t token; /* 0 .. n_vocab - 1 */
+    float bias;    /* added to its logit; SAMPLER_BAN or less: the token never comes */
+};
+
+#define SAMPLER_BAN (-100.0f)
+
 struct sampling {
     float temperature; /* 0 (or less, or NaN): greedy, the lowest id among equals; else logits / temperature */
     int top_k;         /* keep the k most likely; 0 (or less): all */
     float top_p;       /* keep the most likely until their probabilities (after top_k) reach top_p; 1: all; 0: the best only */
     float min_p;       /* keep those at least min_p times as likely as the most likely; 0: all */
     uint64_t seed;
+    float repetition_penalty;                   /* above 1: less of what was there; 1 (or 0, not set): none */
+    float presence_penalty, frequency_penalty;  /* 0: none */
+    const struct token_bias *biases;            /* [n_biases]; copied; of two for one token both are added */
+    int n_biases;
 };
 
-/* temperature 1, top_k 0, top_p 1, min_p 0, seed 0. */
+/* temperature 1, top_k 0, top_p 1, min_p 0, seed 0, no penalties, no biases. */
 struct sampling sampling_default(void);
 
 struct sampler; /* one per sequence; not shared between threads */
@@ -37,5 +52,9 @@ struct sampler *sampler_new(const struct sampling *s, int n_vocab); /* NULL when
 void sampler_free(struct sampler *s); /* NULL is allowed */
 /* logits: [n_vocab], left as they are. Returns a token id. */
 int32_t sampler_next(struct sampler *s, const float *logits);
+/* What the penalties count. The prompt's tokens, before the first draw; and every token that became part of the answer, whether it was drawn or forced: sampler_next alone
+ * counts nothing. */
+void sampler_saw_prompt(struct sampler *s, const int32_t *tokens, int n);
+void sampler_took(struct sampler *s, int32_t token);
 
 #endif

@@ -67,6 +67,16 @@ static bool check(const struct generation *g, const struct vocabulary *v, int n_
         return error_set(err, "top_p is %g: it must be from 0 to 1", (double)o->top_p);
     if (!(o->min_p >= 0 && o->min_p <= 1))
         return error_set(err, "min_p is %g: it must be from 0 to 1", (double)o->min_p);
+    if (!isfinite(o->presence_penalty) || !isfinite(o->frequency_penalty))
+        return error_set(err, "presence_penalty is %g and frequency_penalty %g: they must be finite", (double)o->presence_penalty, (double)o->frequency_penalty);
+    if (!(o->repetition_penalty >= 0) || !isfinite(o->repetition_penalty))
+        return error_set(err, "repetition_penalty is %g: it must be a number above 0", (double)o->repetition_penalty);
+    for (int i = 0; i < o->n_biases; i++)
+        if (o->biases[i].token < 0 || o->biases[i].token >= v->n_vocab || !isfinite(o->biases[i].bias))
+            return error_set(err, "the bias of token %ld is %g: ids go from 0 to %d, and a bias is finite", (long)o->biases[i].token,
+                             (double)o->biases[i].bias, v->n_vocab - 1);
+    if (g->top_logprobs < 0 || g->top_logprobs > LOGPROBS_MAX_TOP)
+        return error_set(err, "top_logprobs is %d: it must be from 0 to %d", g->top_logprobs, (int)LOGPROBS_MAX_TOP);
     return check_stops(g, result, err);
 }
 
@@ -93,6 +103,9 @@ struct sequence *sequence_new(const struct generation *g, const struct vocabular
     s->limit = g->max_tokens > 0 && g->max_tokens < room ? g->max_tokens : room;
     s->ignore_eos = g->ignore_eos;
     s->callback = g->callback;
+    s->logprobs = g->logprobs;
+    s->top_logprobs = g->top_logprobs;
+    sampler_saw_prompt(s->sampler, s->prompt, s->n_prompt);
     s->user = g->user;
     *result = SUBMIT_OK;
     return s;
@@ -109,6 +122,8 @@ void sequence_free(struct sequence *s)
     free(s->prompt);
     free(s->text);
     free(s);
+    free(s->held);
+    free(s->ready);
 }
 
 int sequence_positions(const struct sequence *s)
@@ -119,8 +134,45 @@ int sequence_positions(const struct sequence *s)
 /* ---- events ---- */
 
 static void tell(struct sequence *s, struct engine_event event)
+/* The held tokens that come with n more bytes of text. What is held at the last event comes with it, but for the tokens of a stop string. */
+static int release_tokens(struct sequence *s, size_t n, bool last)
+{
+    int k = 0;
+    s->n_shown += n;
+    while (k < s->n_held && (s->held[k].offset < s->n_shown || (last && !stops_met(s->stops)))) {
+        s->ready[k] = s->held[k].choice;
+        k++;
+    }
+    if (k == 0)
+        return 0;
+    s->n_held -= k;
+    memmove(s->held, s->held + k, (size_t)s->n_held * sizeof *s->held);
+    return k;
+}
+
+static bool hold_token(struct sequence *s, int32_t token)
+{
+    if (s->n_held == s->held_capacity) {
+        int capacity = s->held_capacity ? 2 * s->held_capacity : 8;
+        struct told_token *held = realloc(s->held, (size_t)capacity * sizeof *held);
+        if (held)
+            s->held = held;
+        struct token_choice *ready = held ? realloc(s->ready, (size_t)capacity * sizeof *ready) : NULL;
+        if (!ready)
+            return false;
+        s->ready = ready;
+        s->held_capacity = capacity;
+    }
+    struct told_token *t = &s->held[s->n_held++];
+    logprobs_of(s->logits, s->vocabulary->n_vocab, token, s->top_logprobs, &t->choice);
+    t->offset = s->n_fed;
+    return true;
+}
+
 {
     event.id = s->id;
+    event.n_choices = release_tokens(s, event.text_length, event.kind == EVENT_DONE);
+    event.choices = s->ready;
     if (!event.text)
         event.text = "";
     event.n_prompt = s->n_prompt;
@@ -195,12 +247,14 @@ bool sequence_accept(struct sequence *s)
     s->n_generated++;
     size_t length, n_ready;
     const char *ready;
-    if (!detokenize(s, token, &length) || !stops_feed(s->stops, s->text, length, &ready, &n_ready)) {
+    sampler_took(s->sampler, token);
+    if ((s->logprobs && !hold_token(s, token)) || !detokenize(s, token, &length) || !stops_feed(s->stops, s->text, length, &ready, &n_ready)) {
         sequence_finish(s, FINISH_ERROR, "out of memory for the generated text");
         return false;
     }
     if (n_ready > 0)
         tell(s, (struct engine_event){.kind = EVENT_TEXT, .text = ready, .text_length = n_ready});
+    s->n_fed += length;
     if (stops_met(s->stops)) {
         tell_done(s, FINISH_STOP, NULL, "", 0);
         return false;

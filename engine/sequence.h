@@ -17,6 +17,12 @@ struct vocabulary {
     const bool *silent; /* [n_vocab]: tokens that are never text (control and unused ones) */
 };
 
+/* A token with the place of its text in the answer. */
+struct told_token {
+    struct token_choice choice;
+    size_t offset; /* bytes of text before it */
+};
+
 struct sequence {
     struct sequence *next; /* in the queue */
     uint64_t id;
@@ -40,6 +46,12 @@ struct sequence {
     struct sampler *sampler;
     struct stops *stops;
     struct tok_stream stream;
+    bool logprobs;
+    int top_logprobs;
+    struct told_token *held; /* [n_held] tokens whose text is held back still; only with logprobs */
+    struct token_choice *ready; /* [held_capacity] those of one event */
+    int n_held, held_capacity;
+    size_t n_fed, n_shown; /* bytes of text: given to stops; come out of it */
     char *text; /* [text_capacity]: one token's text */
     size_t text_capacity;
     double started, first_token, last_token; /* seconds of the monotonic clock */

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#define WAY(t, k, p, m, s) {.temperature = (t), .top_k = (k), .top_p = (p), .min_p = (m), .seed = (s)}
+
 /* ---- a reference: full sort, the C library's exp, generator written down anew ---- */
 
 struct reference {
@@ -145,8 +147,8 @@ START_TEST(same_as_the_reference)
 END_TEST
 
 static const struct sampling settings[] = {
-    {1.0f, 0, 1.0f, 0, 1}, {0.5f, 0, 1.0f, 0, 2}, {2.0f, 10, 1.0f, 0, 3}, {1.0f, 0, 0.8f, 0, 4},
-    {1.0f, 20, 0.7f, 0, 5}, {1.5f, 0, 1.0f, 0.05f, 6}, {0.8f, 30, 0.95f, 0.02f, 7}, {5.0f, 0, 0.99f, 0, 8},
+    WAY(1.0f, 0, 1.0f, 0, 1), WAY(0.5f, 0, 1.0f, 0, 2), WAY(2.0f, 10, 1.0f, 0, 3), WAY(1.0f, 0, 0.8f, 0, 4),
+    WAY(1.0f, 20, 0.7f, 0, 5), WAY(1.5f, 0, 1.0f, 0.05f, 6), WAY(0.8f, 30, 0.95f, 0.02f, 7), WAY(5.0f, 0, 0.99f, 0, 8),
 };
 
 START_TEST(frequencies)
@@ -267,7 +269,7 @@ END_TEST
 
 START_TEST(values_that_are_no_numbers)
 {
-    static const struct sampling ways[] = {{0, 0, 1, 0, 1}, {1, 0, 1, 0, 1}, {1, 3, 1, 0, 1}, {1, 0, 0.9f, 0, 1}, {1, 0, 1, 0.1f, 1}, {1, 3, 0.9f, 0.1f, 1}};
+    static const struct sampling ways[] = {WAY(0, 0, 1, 0, 1), WAY(1, 0, 1, 0, 1), WAY(1, 3, 1, 0, 1), WAY(1, 0, 0.9f, 0, 1), WAY(1, 0, 1, 0.1f, 1), WAY(1, 3, 0.9f, 0.1f, 1)};
     const float inf = INFINITY, nan = NAN;
     for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
         struct sampler *s = sampler_new(&ways[w], 6);
@@ -286,8 +288,8 @@ START_TEST(values_that_are_no_numbers)
         sampler_free(s);
     }
     /* Options that are no numbers still give a token, and an allowed one. */
-    static const struct sampling odd_options[] = {{NAN, 0, 1, 0, 1}, {-1, 0, 1, 0, 1}, {1, -5, 1, 0, 1}, {1, 0, NAN, 0, 1}, {1, 0, -1, 0, 1}, {1, 0, 1, NAN, 1},
-                                                  {INFINITY, 0, 1, 0, 1}, {INFINITY, 3, 0.5f, 0, 1}, {1e-45f, 0, 0.5f, 0, 1}, {1, 0, 2, -3, 1}};
+    static const struct sampling odd_options[] = {WAY(NAN, 0, 1, 0, 1), WAY(-1, 0, 1, 0, 1), WAY(1, -5, 1, 0, 1), WAY(1, 0, NAN, 0, 1), WAY(1, 0, -1, 0, 1), WAY(1, 0, 1, NAN, 1),
+                                                  WAY(INFINITY, 0, 1, 0, 1), WAY(INFINITY, 3, 0.5f, 0, 1), WAY(1e-45f, 0, 0.5f, 0, 1), WAY(1, 0, 2, -3, 1)};
     const float logits[6] = {0, 1, 2, -INFINITY, 2, 1};
     for (size_t w = 0; w < sizeof odd_options / sizeof odd_options[0]; w++) {
         struct sampler *s = sampler_new(&odd_options[w], 6);
@@ -324,7 +326,7 @@ START_TEST(draws_are_the_same_everywhere)
     float logits[1000];
     for (int i = 0; i < 1000; i++)
         logits[i] = (float)((i * 7919) % 1000) / 100.0f;
-    static const struct sampling ways[3] = {{0.8f, 0, 1, 0, 42}, {0.8f, 40, 0.95f, 0, 42}, {1.7f, 0, 0.9f, 0.01f, 42}};
+    static const struct sampling ways[3] = {WAY(0.8f, 0, 1, 0, 42), WAY(0.8f, 40, 0.95f, 0, 42), WAY(1.7f, 0, 0.9f, 0.01f, 42)};
     static const int32_t wanted[3][8] = {{99, 383, 669, 926, 988, 778, 718, 853}, {963, 173, 704, 235, 198, 988, 346, 272}, {494, 791, 681, 942, 17, 200, 817, 645}};
     for (int w = 0; w < 3; w++) {
         struct sampler *s = sampler_new(&ways[w], 1000);
@@ -340,7 +342,11 @@ START_TEST(a_whole_vocabulary)
     /* 151,936 logits in the order worst for a heap, and flat: thousands of steps would show anything that is quadratic. */
     enum { N = 151936 };
     float *logits = malloc(N * sizeof *logits);
-    static const struct sampling ways[] = {{1, 0, 1, 0, 1}, {1, 50, 1, 0, 1}, {1, 100000, 0.9f, 0, 1}, {1, 0, 0.999f, 0, 1}, {100, 0, 0.99f, 0.001f, 1}};
+    static const struct sampling ways[] = {{.temperature = 1, .top_p = 1, .seed = 1},
+                                           {.temperature = 1, .top_k = 50, .top_p = 1, .seed = 1},
+                                           {.temperature = 1, .top_k = 100000, .top_p = 0.9f, .seed = 1},
+                                           {.temperature = 1, .top_p = 0.999f, .seed = 1},
+                                           {.temperature = 100, .top_p = 0.99f, .min_p = 0.001f, .seed = 1}};
     for (int shape = 0; shape < 3; shape++) {
         for (int i = 0; i < N; i++)
             logits[i] = shape == 0 ? (float)i * 1e-4f : shape == 1 ? 1.0f : 10 * sinf((float)i);
