@@ -3,6 +3,7 @@
 #include "engine/model.h"
 #include "engine/scheduler.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -22,6 +23,9 @@ struct engine {
     float *logits;     /* [n_parallel][n_vocab] */
     char *architecture, *name;
     struct engine_info info;
+    /* Written by the engine thread, for engine_get_stats. */
+    atomic_uint_least64_t n_batches, n_batch_sequences;
+    atomic_int n_kv_reserved, n_kv_filled;
 };
 
 enum {
@@ -203,7 +207,38 @@ void engine_stop(struct engine *e)
     scheduler_stop(e->scheduler);
 }
 
+void engine_get_stats(struct engine *e, struct engine_stats *stats)
+{
+    *stats = (struct engine_stats){
+        .n_batches = atomic_load_explicit(&e->n_batches, memory_order_relaxed),
+        .n_batch_sequences = atomic_load_explicit(&e->n_batch_sequences, memory_order_relaxed),
+        .n_kv = kv_pool_blocks(e->kv) * KV_BLOCK,
+        .n_kv_reserved = atomic_load_explicit(&e->n_kv_reserved, memory_order_relaxed),
+        .n_kv_filled = atomic_load_explicit(&e->n_kv_filled, memory_order_relaxed),
+    };
+    scheduler_count(e->scheduler, &stats->n_running, &stats->n_waiting);
+}
+
 /* ---- the engine thread ---- */
+
+/* The state of the KV cache, for engine_get_stats. */
+static void note_kv(struct engine *e)
+{
+    int filled = 0;
+    for (int i = 0; i < scheduler_n_running(e->scheduler); i++)
+        filled += scheduler_running(e->scheduler, i)->n_computed;
+    atomic_store_explicit(&e->n_kv_filled, filled, memory_order_relaxed);
+    atomic_store_explicit(&e->n_kv_reserved, (kv_pool_blocks(e->kv) - kv_pool_free_blocks(e->kv)) * KV_BLOCK, memory_order_relaxed);
+}
+
+static void note_batch(struct engine *e)
+{
+    uint64_t busy = 0;
+    for (int i = 0; i < scheduler_n_running(e->scheduler); i++)
+        busy += scheduler_running(e->scheduler, i)->n_planned > 0;
+    atomic_fetch_add_explicit(&e->n_batches, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&e->n_batch_sequences, busy, memory_order_relaxed);
+}
 
 static void end_cancelled(struct engine *e)
 {
@@ -221,6 +256,7 @@ static void step(struct engine *e)
     if (n_rows == 0)
         return;
     forward_run(e->forward, e->rows, n_rows);
+    note_batch(e);
     for (int i = 0; i < scheduler_n_running(e->scheduler);) {
         struct sequence *s = scheduler_running(e->scheduler, i);
         s->n_computed += s->n_planned;
@@ -242,6 +278,8 @@ void engine_run(struct engine *e)
         while ((s = scheduler_admit(e->scheduler)))
             sequence_start(s);
         step(e);
+        note_kv(e);
     }
     end_cancelled(e);
+    note_kv(e);
 }

@@ -79,6 +79,7 @@ struct engine_event {
     int n_prompt;         /* tokens of the prompt */
     int n_cached;         /* of them, taken from a cache instead of computed */
     int n_generated;      /* tokens sampled so far (the end-of-turn token is not counted) */
+    double queue_seconds;     /* EVENT_STARTED, EVENT_DONE: from engine_submit to the start (or to the end, if it never started) */
     double prompt_seconds;    /* EVENT_DONE: from start to the first sampled token */
     double generate_seconds;  /* EVENT_DONE: from the first sampled token to the last */
 };
@@ -118,6 +119,19 @@ enum submit_result engine_submit(struct engine *e, const struct generation *g, u
 
 /* Any thread. The generation ends soon with FINISH_CANCELLED; unknown or finished ids are ignored. */
 void engine_cancel(struct engine *e, uint64_t id);
+
+/* How the engine is doing. Every number is right for a moment not long ago; they need not be of the same moment. */
+struct engine_stats {
+    uint64_t n_batches;           /* batches computed so far: prefill, decode, or both in one */
+    uint64_t n_batch_sequences;   /* sequences that had rows in them, added up */
+    int n_running, n_waiting;     /* generations */
+    int n_kv;                     /* positions the KV cache holds */
+    int n_kv_reserved;            /* of them, set aside for sequences, in whole blocks: what keeps others from starting */
+    int n_kv_filled;              /* of them, with keys and values of running sequences */
+};
+
+/* Any thread; never waits for a batch. */
+void engine_get_stats(struct engine *e, struct engine_stats *stats);
 
 #endif
  * With logprobs, every token of the text comes in exactly one event's choices, in order, in the event that has the token's first character (or, for a token without any,

@@ -106,6 +106,14 @@ void scheduler_stop(struct scheduler *s)
     pthread_mutex_unlock(&s->mutex);
 }
 
+void scheduler_count(struct scheduler *s, int *n_running, int *n_waiting)
+{
+    pthread_mutex_lock(&s->mutex);
+    *n_running = s->n_running;
+    *n_waiting = s->n_waiting;
+    pthread_mutex_unlock(&s->mutex);
+}
+
 /* ---- the engine thread: who runs ---- */
 
 bool scheduler_wait(struct scheduler *s)

@@ -6,7 +6,7 @@
  * A batch has one row for every sequence that is generating, then prompt rows of the sequences still in prefill, oldest first, up to n_batch rows in all.
  * While anybody generates, at most a quarter of n_batch are prompt rows: a long prompt then delays each next token by that much and no more.
  *
- * Threads: scheduler_submit, scheduler_cancel and scheduler_stop may be called from any thread, the rest from the engine thread. */
+ * Threads: scheduler_submit, scheduler_cancel, scheduler_stop and scheduler_count may be called from any thread, the rest from the engine thread. */
 #ifndef QUERN_SCHEDULER_H
 #define QUERN_SCHEDULER_H
 
@@ -22,6 +22,7 @@ void scheduler_free(struct scheduler *s); /* and what is still queued or running
 enum submit_result scheduler_submit(struct scheduler *s, struct sequence *sequence, uint64_t *id, struct error *err);
 void scheduler_cancel(struct scheduler *s, uint64_t id);
 void scheduler_stop(struct scheduler *s);
+void scheduler_count(struct scheduler *s, int *n_running, int *n_waiting);
 
 /* Sleeps until there is something to do. False after scheduler_stop. */
 bool scheduler_wait(struct scheduler *s);

@@ -97,6 +97,7 @@ struct sequence *sequence_new(const struct generation *g, const struct vocabular
         return NULL;
     }
     memcpy(s->prompt, g->prompt, (size_t)g->n_prompt * sizeof *s->prompt);
+    s->submitted = now();
     s->vocabulary = v;
     s->n_prompt = g->n_prompt;
     int room = n_ctx - g->n_prompt;
@@ -176,6 +177,7 @@ static bool hold_token(struct sequence *s, int32_t token)
     if (!event.text)
         event.text = "";
     event.n_prompt = s->n_prompt;
+    event.queue_seconds = (s->started > 0 ? s->started : now()) - s->submitted;
     event.n_generated = s->n_generated;
     s->callback(s->user, &event);
 }

@@ -54,7 +54,7 @@ struct sequence {
     size_t n_fed, n_shown; /* bytes of text: given to stops; come out of it */
     char *text; /* [text_capacity]: one token's text */
     size_t text_capacity;
-    double started, first_token, last_token; /* seconds of the monotonic clock */
+    double submitted, started, first_token, last_token; /* seconds of the monotonic clock */
 };
 
 /* Checks and copies g for a context of n_ctx positions. NULL with a sentence; *result is then SUBMIT_INVALID, or SUBMIT_FULL when out of memory. */
