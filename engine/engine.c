@@ -129,11 +129,11 @@ static bool open_run(struct engine *e, const struct engine_options *o, struct er
     e->info = (struct engine_info){
         .kernel_level = e->kernels->level, .architecture = e->architecture, .name = e->name,
         .n_threads = threads_count(e->pool), .n_ctx = n_ctx, .n_ctx_train = shape->n_ctx_train,
+        .n_parallel = n_parallel, .max_queue = max_queue,
         .n_layers = shape->n_layers, .n_embd = shape->n_embd, .n_vocab = shape->n_vocab,
         .n_params = model_n_params(e->model), .model_bytes = model_tensor_bytes(e->model), .kv_bytes = kv_pool_bytes(e->kv),
     };
     return true;
-        .n_parallel = n_parallel, .max_queue = max_queue,
 }
 
 struct engine *engine_open(const struct engine_options *options, struct error *err)
@@ -184,6 +184,13 @@ const struct tokenizer *engine_tokenizer(const struct engine *e)
 }
 
 /* ---- any thread ---- */
+
+struct engine_pulse engine_pulse(const struct engine *e)
+{
+    int n_running, n_waiting;
+    scheduler_count(e->scheduler, &n_running, &n_waiting);
+    return (struct engine_pulse){.progress = forward_progress(e->forward), .idle = n_running == 0 && n_waiting == 0};
+}
 
 enum submit_result engine_submit(struct engine *e, const struct generation *g, uint64_t *id, struct error *err)
 {

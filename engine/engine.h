@@ -56,6 +56,14 @@ void engine_close(struct engine *e); /* after engine_run has returned (or if it 
 const struct engine_info *engine_info(const struct engine *e);
 const struct tokenizer *engine_tokenizer(const struct engine *e); /* any thread may use it */
 
+/* For a watchdog, from any thread: `progress` grows with every layer that is computed, so even a long batch on a slow machine moves it often. An engine whose progress
+ * stands still while it is not idle is stuck. idle: nothing is queued or running. */
+struct engine_pulse {
+    uint64_t progress;
+    bool idle;
+};
+struct engine_pulse engine_pulse(const struct engine *e);
+
 enum finish_reason {
     FINISH_STOP,      /* the model ended its turn, or a stop string was met */
     FINISH_LENGTH,    /* max_tokens or the context's end */
@@ -78,6 +86,8 @@ struct engine_event {
     const char *error;    /* EVENT_DONE with FINISH_ERROR: a sentence; else NULL */
     int n_prompt;         /* tokens of the prompt */
     int n_cached;         /* of them, taken from a cache instead of computed */
+    const struct token_choice *choices; /* [n_choices], valid only during the callback: the tokens of this text, if generation.logprobs; their bytes: tok_bytes */
+    int n_choices;
     int n_generated;      /* tokens sampled so far (the end-of-turn token is not counted) */
     double queue_seconds;     /* EVENT_STARTED, EVENT_DONE: from engine_submit to the start (or to the end, if it never started) */
     double prompt_seconds;    /* EVENT_DONE: from start to the first sampled token */
@@ -87,8 +97,6 @@ struct engine_event {
 typedef void engine_callback(void *user, const struct engine_event *event);
 
 enum { ENGINE_MAX_STOPS = 16 };
-    const struct token_choice *choices; /* [n_choices], valid only during the callback: the tokens of this text, if generation.logprobs; their bytes: tok_bytes */
-    int n_choices;
 
 struct generation {
     const int32_t *prompt; /* [n_prompt] token ids; copied */
@@ -97,6 +105,8 @@ struct generation {
     struct sampling sampling;
     const char *stops[ENGINE_MAX_STOPS]; /* NUL-terminated UTF-8, not empty; copied */
     int n_stops;
+    bool logprobs;         /* tell each token's log probability, and those of the top_logprobs likeliest */
+    int top_logprobs;      /* 0 .. LOGPROBS_MAX_TOP */
     bool ignore_eos;       /* keep going past end-of-turn tokens (for benchmarks) */
     engine_callback *callback; /* engine thread; must not block and must not call engine_submit */
     void *user;
@@ -106,14 +116,14 @@ enum submit_result { SUBMIT_OK, SUBMIT_FULL, SUBMIT_INVALID, SUBMIT_STOPPED };
 
 /* Any thread. Queues a generation; *id identifies it (never 0). SUBMIT_FULL when max_queue are waiting (or memory is short), SUBMIT_INVALID (with a sentence) for a prompt that
  * does not fit, ids outside the vocabulary, sampling values out of range, or stop strings that are empty or not UTF-8; SUBMIT_STOPPED after engine_stop.
-    bool logprobs;         /* tell each token's log probability, and those of the top_logprobs likeliest */
-    int top_logprobs;      /* 0 .. LOGPROBS_MAX_TOP */
  *
  * Generations start in the order of submission. One starts when fewer than n_parallel run and the KV cache has room for its prompt and max_tokens (at most n_ctx; max_tokens 0 asks for
  * all of n_ctx), which is then reserved, so that it never runs out midway. A prompt longer than a batch is computed in several; while others are generating, in smaller ones
  * (a quarter of n_batch), so that their next token is not long in coming.
  *
  * The text: control tokens are not part of it, nor is the token that ends the turn. FINISH_LENGTH comes with the max_tokens-th token, or when prompt and answer fill n_ctx.
+ * With logprobs, every token of the text comes in exactly one event's choices, in order, in the event that has the token's first character (or, for a token without any,
+ * what comes after it); the tokens of a stop string and the end-of-turn token do not come.
  * The same prompt, options and seed give the same text, whatever else is running. Events may come before engine_submit returns; *id is set by then. */
 enum submit_result engine_submit(struct engine *e, const struct generation *g, uint64_t *id, struct error *err);
 
@@ -134,5 +144,3 @@ struct engine_stats {
 void engine_get_stats(struct engine *e, struct engine_stats *stats);
 
 #endif
- * With logprobs, every token of the text comes in exactly one event's choices, in order, in the event that has the token's first character (or, for a token without any,
- * what comes after it); the tokens of a stop string and the end-of-turn token do not come.

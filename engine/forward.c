@@ -9,6 +9,7 @@
 #include "engine/weights.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +53,8 @@ struct forward {
     float *q, *k, *v;     /* [max_rows][heads * head_dim] */
     float *cos, *sin;     /* [max_rows][head_dim / 2] */
     struct acts embd, heads, ff; /* activations as wide as n_embd, n_heads * head_dim, n_ff */
+
+    atomic_uint_fast64_t n_layers_done; /* read by other threads */
 
     /* The step in work. */
     int layer;
@@ -503,8 +506,10 @@ static void run_batch(struct forward *f, const struct row *rows, int n_rows)
     memcpy(f->rows, rows, (size_t)n_rows * sizeof *rows);
     set_rows(f, n_rows);
     run_by_tokens(f, embed_piece);
-    for (int i = 0; i < f->model->shape.n_layers; i++)
+    for (int i = 0; i < f->model->shape.n_layers; i++) {
         run_layer(f, i);
+        atomic_fetch_add_explicit(&f->n_layers_done, 1, memory_order_relaxed);
+    }
     if (f->n_rows == 0)
         return;
     norm(f, f->model->output_norm, true);
@@ -515,4 +520,9 @@ void forward_run(struct forward *f, const struct row *rows, int n_rows)
 {
     for (int first = 0; first < n_rows; first += f->max_rows)
         run_batch(f, rows + first, n_rows - first < f->max_rows ? n_rows - first : f->max_rows);
+}
+
+uint64_t forward_progress(const struct forward *f)
+{
+    return atomic_load_explicit(&f->n_layers_done, memory_order_relaxed);
 }

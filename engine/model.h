@@ -47,5 +47,7 @@ struct forward;
 struct forward *forward_new(const struct model *m, struct kv_pool *kv, struct threads *pool, int max_rows, struct error *err);
 void forward_free(struct forward *f);
 void forward_run(struct forward *f, const struct row *rows, int n_rows);
+/* Any thread: the layers computed so far (in all batches together). */
+uint64_t forward_progress(const struct forward *f);
 
 #endif

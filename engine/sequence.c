@@ -103,10 +103,10 @@ struct sequence *sequence_new(const struct generation *g, const struct vocabular
     int room = n_ctx - g->n_prompt;
     s->limit = g->max_tokens > 0 && g->max_tokens < room ? g->max_tokens : room;
     s->ignore_eos = g->ignore_eos;
-    s->callback = g->callback;
     s->logprobs = g->logprobs;
     s->top_logprobs = g->top_logprobs;
     sampler_saw_prompt(s->sampler, s->prompt, s->n_prompt);
+    s->callback = g->callback;
     s->user = g->user;
     *result = SUBMIT_OK;
     return s;
@@ -122,9 +122,9 @@ void sequence_free(struct sequence *s)
     stops_free(s->stops);
     free(s->prompt);
     free(s->text);
-    free(s);
     free(s->held);
     free(s->ready);
+    free(s);
 }
 
 int sequence_positions(const struct sequence *s)
@@ -134,7 +134,6 @@ int sequence_positions(const struct sequence *s)
 
 /* ---- events ---- */
 
-static void tell(struct sequence *s, struct engine_event event)
 /* The held tokens that come with n more bytes of text. What is held at the last event comes with it, but for the tokens of a stop string. */
 static int release_tokens(struct sequence *s, size_t n, bool last)
 {
@@ -170,10 +169,11 @@ static bool hold_token(struct sequence *s, int32_t token)
     return true;
 }
 
+static void tell(struct sequence *s, struct engine_event event)
 {
-    event.id = s->id;
     event.n_choices = release_tokens(s, event.text_length, event.kind == EVENT_DONE);
     event.choices = s->ready;
+    event.id = s->id;
     if (!event.text)
         event.text = "";
     event.n_prompt = s->n_prompt;
@@ -247,16 +247,16 @@ bool sequence_accept(struct sequence *s)
     }
     s->last = token;
     s->n_generated++;
+    sampler_took(s->sampler, token);
     size_t length, n_ready;
     const char *ready;
-    sampler_took(s->sampler, token);
     if ((s->logprobs && !hold_token(s, token)) || !detokenize(s, token, &length) || !stops_feed(s->stops, s->text, length, &ready, &n_ready)) {
         sequence_finish(s, FINISH_ERROR, "out of memory for the generated text");
         return false;
     }
+    s->n_fed += length;
     if (n_ready > 0)
         tell(s, (struct engine_event){.kind = EVENT_TEXT, .text = ready, .text_length = n_ready});
-    s->n_fed += length;
     if (stops_met(s->stops)) {
         tell_done(s, FINISH_STOP, NULL, "", 0);
         return false;

@@ -121,7 +121,9 @@ struct net *net_open(const struct net_options *options, const struct net_handler
     n->options = *options;
     n->handler = *handler;
     n->listener = n->epoll = n->wake = n->spare = -1;
-    if (!listen_on(n, options->host, options->port, err)) {
+    if (options->inherited)
+        n->listener = options->inherited;
+    if (!(options->inherited ? describe_listener(n, err) : listen_on(n, options->host, options->port, err))) {
         net_close(n);
         return NULL;
     }
@@ -188,6 +190,14 @@ void net_quit(struct net *n)
 {
     n->want_quit = true;
     net_wake(n);
+}
+
+void net_every(struct net *n, int64_t period_ms, void (*fn)(void *user), void *user)
+{
+    n->period_ms = period_ms;
+    n->next_tick = clock_ms() + period_ms;
+    n->tick = fn;
+    n->tick_user = user;
 }
 
 static void drop(struct net *n, size_t index)
@@ -308,6 +318,8 @@ static void step_all(struct net *n)
 static int time_to_sleep(const struct net *n)
 {
     int64_t first = n->stopping ? n->stop_deadline : INT64_MAX;
+    if (n->period_ms > 0 && n->next_tick < first)
+        first = n->next_tick;
     for (size_t i = 0; i < n->n_list; i++) {
         if (n->list[i]->again)
             return 0;
@@ -346,6 +358,10 @@ void net_run(struct net *n)
         int count = epoll_wait(n->epoll, events, EVENTS, time_to_sleep(n));
         n->now = clock_ms();
         bool incoming = false;
+        if (n->period_ms > 0 && n->now >= n->next_tick) {
+            n->next_tick = n->now + n->period_ms;
+            n->tick(n->tick_user);
+        }
         for (int i = 0; i < count; i++) {
             if (events[i].data.ptr == &listener_tag)
                 incoming = true;

@@ -24,6 +24,7 @@ struct exchange; /* a request and its response */
 struct net_options {
     const char *host;         /* address or name to listen on */
     int port;                 /* 0: any free one */
+    int inherited;            /* a listening socket, non-blocking, to use instead of host and port; net_close closes it. 0: none */
     int max_connections;      /* beyond: the longest idle one is closed; if all are busy the new one gets a 503 */
     int timeout_seconds;      /* for a client to send its request, and for it to take the next piece of an answer */
     int idle_seconds;         /* between requests of one connection */
@@ -63,6 +64,9 @@ void net_close(struct net *n); /* NULL is allowed */
 int net_port(const struct net *n);
 const char *net_address(const struct net *n); /* numeric, with brackets around IPv6: "127.0.0.1" */
 bool net_is_loopback(const struct net *n);
+
+/* Makes net_run call fn about every period_ms from now on, on its thread. Before net_run, or on its thread; once. */
+void net_every(struct net *n, int64_t period_ms, void (*fn)(void *user), void *user);
 
 /* Serves until net_stop has run its course or net_quit is called. */
 void net_run(struct net *n);

@@ -57,6 +57,9 @@ struct net {
     bool stopping, cut;
     int64_t stop_deadline;
     int64_t now; /* ms, of this round */
+    int64_t period_ms, next_tick; /* net_every; period_ms 0: not asked for */
+    void (*tick)(void *user);
+    void *tick_user;
     int port;
     bool loopback;
     char address[64];
