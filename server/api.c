@@ -1,5 +1,6 @@
 #include "server/api_internal.h"
 #include "server/access.h"
+#include "server/page.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@ struct api *api_new(const struct api_options *options)
     if (a) {
         a->options = *options;
         a->started = time(NULL);
+        metrics_init(&a->metrics, options->kernel_level, options->model);
     }
     return a;
 }
@@ -138,19 +140,46 @@ static bool send_model(const struct api *a, struct exchange *x, const char *name
     return true;
 }
 
+/* A 404 when it is off, as for any address that is not served: nothing is broken that an alarm on 5xx should tell. */
+static bool send_metrics(const struct api *a, struct exchange *x, struct api_error *err)
+{
+    if (!a->options.metrics)
+        return api_fail(err, 404, "metrics_disabled", NULL, "Metrics are off; start quern-server with --metrics to have them here.");
+    struct engine_stats stats;
+    if (a->engine)
+        engine_get_stats(a->engine, &stats);
+    struct json_writer w = {0};
+    metrics_write(&a->metrics, a->engine ? &stats : NULL, &w);
+    bool ok = !w.failed;
+    if (ok)
+        exchange_reply(x, 200, "", metrics_content_type, w.data, w.length);
+    json_writer_free(&w);
+    return ok || api_out_of_memory(err);
+}
+
 /* ---- routing ---- */
 
-enum route { ROUTE_NONE, ROUTE_HEALTH, ROUTE_MODELS, ROUTE_MODEL, ROUTE_CHAT, ROUTE_TOKENIZE, ROUTE_DETOKENIZE };
+enum route { ROUTE_NONE, ROUTE_PAGE, ROUTE_HEALTH, ROUTE_METRICS, ROUTE_MODELS, ROUTE_MODEL, ROUTE_CHAT, ROUTE_TOKENIZE, ROUTE_DETOKENIZE };
 
 static const char model_prefix[] = "/v1/models/";
 
+static const struct {
+    const char *path;
+    enum route route;
+} routes[] = {{"/", ROUTE_PAGE}, {"/health", ROUTE_HEALTH}, {"/metrics", ROUTE_METRICS}, {"/v1/models", ROUTE_MODELS},
+              {"/v1/chat/completions", ROUTE_CHAT}, {"/tokenize", ROUTE_TOKENIZE}, {"/detokenize", ROUTE_DETOKENIZE}};
+
+/* A path's name in the metrics: whatever paths are asked for, there are few of these. */
+static const char *route_label(const char *path)
+{
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+        if (strcmp(path, routes[i].path) == 0)
+            return routes[i].path;
+    return strncmp(path, model_prefix, sizeof model_prefix - 1) == 0 ? "/v1/models/{id}" : "other";
+}
+
 static enum route find_route(const char *path)
 {
-    static const struct {
-        const char *path;
-        enum route route;
-    } routes[] = {{"/health", ROUTE_HEALTH},   {"/v1/models", ROUTE_MODELS},     {"/v1/chat/completions", ROUTE_CHAT},
-                  {"/tokenize", ROUTE_TOKENIZE}, {"/detokenize", ROUTE_DETOKENIZE}};
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
         if (strcmp(path, routes[i].path) == 0)
             return routes[i].route;
@@ -186,7 +215,7 @@ static bool check_access(const struct api *a, const struct http_parser *r, enum 
     if (!a->options.key && !access_host(r->host, a->options.host, net_is_loopback(a->net)))
         return api_fail(err, 403, "forbidden_host", NULL,
                         "This server does not answer to the host name in this request; use localhost or the address it listens on.");
-    if (a->options.key && route != ROUTE_HEALTH && !access_key(http_get(r, "Authorization"), a->options.key))
+    if (a->options.key && route != ROUTE_HEALTH && route != ROUTE_PAGE && !access_key(http_get(r, "Authorization"), a->options.key))
         return api_fail(err, 401, "invalid_api_key", NULL, "This server needs its API key: send the header 'Authorization: Bearer KEY'.");
     return true;
 }
@@ -236,6 +265,12 @@ static bool answer(struct api *a, struct exchange *x, const struct http_parser *
         send_health(a, x);
         return true;
     }
+    if (route == ROUTE_PAGE) {
+        page_send(x, r);
+        return true;
+    }
+    if (route == ROUTE_METRICS)
+        return send_metrics(a, x, err);
     if (!a->engine)
         return api_fail(err, 503, "model_loading", NULL, "The model is still being loaded; try again in a moment.");
     if (route == ROUTE_MODELS) {
@@ -284,7 +319,8 @@ static void on_cut(void *user)
 
 static void on_finished(void *user, const struct net_record *record)
 {
-    const struct api *a = user;
+    struct api *a = user;
+    metrics_count_request(&a->metrics, route_label(record->path), record->status);
     if (!a->options.log)
         return;
     char tokens[64] = "";

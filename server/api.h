@@ -4,6 +4,8 @@
  *   GET  /v1/models, /v1/models/NAME
  *   POST /v1/chat/completions    server/chat_request.h has the parameters
  *   POST /tokenize, /detokenize  server/api_tokens.c
+ *   GET  /                       the chat page, server/page.h. Needs no key: it asks for one
+ *   GET  /metrics                server/metrics.h; 404 unless it is switched on
  *
  * HEAD works wherever GET does; OPTIONS tells the methods. Every error is an OpenAI error object.
  *
@@ -20,6 +22,8 @@ struct api_options {
     const char *model;   /* the name the model goes by; kept */
     const char *host;    /* what the server was told to listen on; kept */
     const char *key;     /* NULL: none needed; kept */
+    const char *kernel_level; /* for /metrics; kept */
+    bool metrics;        /* answer /metrics */
     bool log;            /* a line on stderr for each request */
     struct sampling sampling; /* for what a request does not say; its seed is not used */
 };

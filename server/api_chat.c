@@ -178,6 +178,7 @@ void api_chat_events(struct api *a)
     struct queued_event *e = events_take(&a->events, &lost);
     while (e) {
         struct queued_event *next = e->next;
+        metrics_take_event(&a->metrics, &e->event);
         struct chat_job *job = a->jobs;
         while (job && job->id != e->event.id)
             job = job->next;

@@ -6,6 +6,7 @@
 #include "server/api_error.h"
 #include "server/events.h"
 #include "server/json.h"
+#include "server/metrics.h"
 
 #include <stdatomic.h>
 #include <time.h>
@@ -18,6 +19,7 @@ struct api {
     struct events events;
     struct engine *engine;         /* NULL until ready */
     _Atomic(struct engine *) ready; /* left here by api_engine_ready for the network thread */
+    struct metrics metrics;
     struct chat_job *jobs;
     time_t started;
 };

@@ -86,8 +86,8 @@ static void put_text(struct exchange *x, const char *text)
     put(x, text, strlen(text));
 }
 
-/* Status line and the headers of every response; the empty line is the caller's. */
-static void put_head(struct exchange *x, int status, const char *content_type)
+/* Status line and the headers of every response, and those given; the empty line is the caller's. */
+static void put_head(struct exchange *x, int status, const char *headers, const char *content_type)
 {
     char line[256], date[64];
     time_t t = time(NULL);
@@ -100,7 +100,10 @@ static void put_head(struct exchange *x, int status, const char *content_type)
         snprintf(line, sizeof line, "Content-Type: %s\r\n", content_type);
         put_text(x, line);
     }
-    put_text(x, "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    if (!strstr(headers, "Cache-Control:"))
+        put_text(x, "Cache-Control: no-store\r\n");
+    put_text(x, "X-Content-Type-Options: nosniff\r\n");
+    put_text(x, headers);
     if (x->close_after)
         put_text(x, "Connection: close\r\n");
     else if (x->parser.minor == 0)
@@ -113,9 +116,8 @@ void exchange_reply(struct exchange *x, int status, const char *headers, const c
     char line[64];
     if (x->net->stopping)
         x->close_after = true;
-    put_head(x, status, content_type);
-    put_text(x, headers);
-    if (status != 204) {
+    put_head(x, status, headers, content_type);
+    if (status != 204 && status != 304) {
         snprintf(line, sizeof line, "Content-Length: %zu\r\n", length);
         put_text(x, line);
     }
@@ -131,7 +133,7 @@ void exchange_stream_begin(struct exchange *x, const char *content_type)
     x->chunked = x->parser.minor > 0;
     if (!x->chunked || x->net->stopping)
         x->close_after = true;
-    put_head(x, 200, content_type);
+    put_head(x, 200, "", content_type);
     put_text(x, x->chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
 }
 

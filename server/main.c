@@ -166,7 +166,8 @@ static int serve(struct server *s, const struct kernels *kernels)
         return fail(EXIT_USAGE, err.text);
     if (inherited >= 0)
         o->net.inherited = inherited;
-    struct api_options api_options = {.model = o->alias, .host = o->net.host, .key = o->key, .log = o->log, .sampling = o->sampling};
+    struct api_options api_options = {.model = o->alias, .host = o->net.host, .key = o->key,
+                                      .kernel_level = kernels->level, .metrics = o->metrics, .log = o->log, .sampling = o->sampling};
     s->api = api_new(&api_options);
     if (!s->api)
         return fail(EXIT_FAILURE, "out of memory");

@@ -78,7 +78,7 @@ void net_quit(struct net *n); /* return from net_run now */
 
 /* ---- exchanges: network thread only, between `request` and the end of the response or `gone` ---- */
 
-/* The whole response. headers: further header lines, each with CR LF, or "". */
+/* The whole response. headers: further header lines, each with CR LF, or ""; a response is not to be cached unless they hold a Cache-Control. */
 void exchange_reply(struct exchange *x, int status, const char *headers, const char *content_type, const char *body, size_t length);
 /* A response of unknown length with status 200: chunked in HTTP/1.1, until the connection closes in HTTP/1.0. */
 void exchange_stream_begin(struct exchange *x, const char *content_type);

@@ -14,7 +14,7 @@ struct reading {
     const char *key_file;
 };
 
-enum kind { HEADING, FLAG, NUMBER, FLOAT, TEXT };
+enum kind { HEADING, FLAG, NUMBER, SIZE, FLOAT, TEXT };
 
 /* One line of the help and one flag. What it sets is a member of struct reading, by its offset from there. */
 struct flag {
@@ -22,7 +22,7 @@ struct flag {
     const char *argument, *help;
     enum kind kind;
     size_t where;     /* in struct options; with key_file: handled by name */
-    double low, high; /* NUMBER, FLOAT */
+    double low, high; /* NUMBER, SIZE, FLOAT */
 };
 
 #define AT(member) offsetof(struct options, member)
@@ -51,12 +51,15 @@ static const struct flag flags[] = {
     {"--timeout", NULL, "SECONDS", "for a client to send its request, or to take more of its answer (default: 30)", NUMBER, AT(net.timeout_seconds), 1, 86400},
     {"--shutdown-grace", NULL, "SECONDS", "after SIGTERM, for answers to finish before they are cut (default: 5)", NUMBER, AT(net.grace_seconds), 0, 86400},
     {"--max-connections", NULL, "N", "connections at the same time (default: 128)", NUMBER, AT(net.max_connections), 1, 4096},
+    {"--max-body", NULL, "BYTES", "of a request's body; more gets a 413 (default: 1048576)", SIZE, AT(net.limits.max_body), 1024, 1 << 30},
+    {"--max-head", NULL, "BYTES", "of a request's first line and headers; more gets a 431 (default: 16384)", SIZE, AT(net.limits.max_head), 1024, 1 << 20},
     {"Access", NULL, NULL, NULL, HEADING, 0, 0, 0},
     {"--api-key", NULL, "KEY", "requests must carry 'Authorization: Bearer KEY'; only /health is open. Other users of\n"
                                "the machine can read a command line: QUERN_API_KEY or --api-key-file keeps the key off it", TEXT, AT(key), 0, 0},
     {"--api-key-file", NULL, "FILE", "the key is the first line of this file", TEXT, SIZE_MAX, 0, 0},
     {"--allow-no-key", NULL, NULL, "listen beyond this machine without a key: anyone who can reach the port can use it", FLAG, AT(allow_no_key), 0, 0},
     {"Other", NULL, NULL, NULL, HEADING, 0, 0, 0},
+    {"--metrics", NULL, NULL, "answer GET /metrics, in Prometheus' format", FLAG, AT(metrics), 0, 0},
     {"--log-disable", "-q", NULL, "no line on standard error for each request (also --quiet)", FLAG, AT(log), 0, 0},
     {"--version", NULL, NULL, "print the version and the kernels this CPU gets", FLAG, AT(version), 0, 0},
     {"--help", "-h", NULL, "print this", FLAG, AT(help), 0, 0},
@@ -177,6 +180,8 @@ static bool set_flag(struct reading *r, const struct flag *f, const char *value,
         return error_set(err, "%s takes %s from %.0f to %.0f, not '%s'", f->name, f->kind == FLOAT ? "a number" : "a whole number", f->low, f->high, value);
     if (f->kind == FLOAT)
         *(float *)(void *)(base + f->where) = (float)d;
+    else if (f->kind == SIZE)
+        *(size_t *)(void *)(base + f->where) = (size_t)d;
     else
         *(int *)(void *)(base + f->where) = (int)d;
     return true;

@@ -12,6 +12,7 @@ struct options {
     char *alias;         /* owned */
     char *key;           /* owned; NULL: none */
     bool allow_no_key;
+    bool metrics;
     bool log;
     bool help, version;  /* asked for: nothing else was checked */
 };

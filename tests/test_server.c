@@ -461,7 +461,7 @@ static const struct {
     const char *says;
 } statuses[] = {
     {"GET /nothing HTTP/1.1\r\n" HOST "\r\n", 404, "/nothing"},
-    {"GET / HTTP/1.1\r\n" HOST "\r\n", 404, "not_found"},
+    {"GET /index.html HTTP/1.1\r\n" HOST "\r\n", 404, "not_found"},
     {"GET /health/ HTTP/1.1\r\n" HOST "\r\n", 404, "not_found"},
     {"GET /%68ealth HTTP/1.1\r\n" HOST "\r\n", 404, "not_found"},
     {"GET " CHAT " HTTP/1.1\r\n" HOST "\r\n", 405, "method_not_allowed"},
