@@ -63,12 +63,17 @@ void api_send_error(struct exchange *x, const struct api_error *err)
 
 void api_send_json(struct exchange *x, struct json_writer *w)
 {
+    api_send_status(x, 200, w);
+}
+
+void api_send_status(struct exchange *x, int status, struct json_writer *w)
+{
     struct api_error err;
     if (w->failed) {
         api_out_of_memory(&err);
         api_send_error(x, &err);
     } else {
-        exchange_reply(x, 200, "", json_type, w->data, w->length);
+        exchange_reply(x, status, "", json_type, w->data, w->length);
     }
     json_writer_free(w);
 }
@@ -301,7 +306,7 @@ static void on_refused(void *user, struct exchange *x, int status, const char *r
 
 static void on_gone(void *user, struct exchange *x)
 {
-    api_chat_gone(user, x);
+    answer_gone(user, x);
 }
 
 static void on_wake(void *user)
@@ -309,12 +314,12 @@ static void on_wake(void *user)
     struct api *a = user;
     if (!a->engine)
         a->engine = atomic_load(&a->ready);
-    api_chat_events(a);
+    answer_events(a);
 }
 
 static void on_cut(void *user)
 {
-    api_chat_cut(user);
+    answer_cut(user);
 }
 
 static void on_finished(void *user, const struct net_record *record)

@@ -2,6 +2,7 @@
 #ifndef QUERN_API_INTERNAL_H
 #define QUERN_API_INTERNAL_H
 
+#include "server/answer.h"
 #include "server/api.h"
 #include "server/api_error.h"
 #include "server/events.h"
@@ -11,8 +12,6 @@
 #include <stdatomic.h>
 #include <time.h>
 
-struct chat_job; /* a chat completion that the engine works on */
-
 struct api {
     struct api_options options;
     struct net *net;
@@ -20,7 +19,7 @@ struct api {
     struct engine *engine;         /* NULL until ready */
     _Atomic(struct engine *) ready; /* left here by api_engine_ready for the network thread */
     struct metrics metrics;
-    struct chat_job *jobs;
+    struct answer *answers; /* those that the engine works on */
     time_t started;
 };
 
@@ -32,14 +31,12 @@ struct token_note {
 void api_send_error(struct exchange *x, const struct api_error *err);
 /* Sends what was written, with 200, or 503 if memory ran out; frees the writer. */
 void api_send_json(struct exchange *x, struct json_writer *w);
+/* The same with another status. */
+void api_send_status(struct exchange *x, int status, struct json_writer *w);
 
 /* The engine is there. False: err is to be sent. body: the parsed JSON. */
 bool api_chat(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
 bool api_tokenize(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
 bool api_detokenize(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
-
-void api_chat_gone(struct api *a, struct exchange *x);
-void api_chat_events(struct api *a);
-void api_chat_cut(struct api *a);
 
 #endif

@@ -47,6 +47,8 @@ void chat_request_free(struct chat_request *r)
     }
     free(r->messages);
     free(r->tools);
+    free(r->names);
+    params_free(&r->params);
     *r = (struct chat_request){0};
 }
 
@@ -267,7 +269,8 @@ static bool is_tool_name(const struct json_value *v)
     return strspn(v->text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == v->count;
 }
 
-static bool read_tool(struct chat_request *r, const struct json_value *v, const char *path, struct chat_text *out, struct api_error *err)
+static bool read_tool(struct chat_request *r, const struct json_value *v, const char *path, struct chat_text *out, struct chat_text *out_name,
+                      struct api_error *err)
 {
     static const char *const known[] = {"type", "function", NULL};
     static const char *const known_function[] = {"name", "description", "parameters", "strict", NULL};
@@ -295,6 +298,7 @@ static bool read_tool(struct chat_request *r, const struct json_value *v, const 
     write_path(param, "%s.function", path);
     if (!check_members(v, known, path, err) || !check_members(f, known_function, param, err))
         return false;
+    *out_name = text_of(name);
     return rewrite(r, v, out, err);
 }
 
@@ -307,15 +311,20 @@ bool chat_read_tools(struct chat_request *r, const struct json_value *v, struct 
     if (v->count == 0)
         return true;
     r->tools = calloc(v->count, sizeof *r->tools);
-    if (!r->tools)
+    r->names = calloc(v->count, sizeof *r->names);
+    if (!r->tools || !r->names)
         return api_out_of_memory(err);
     size_t i = 0;
     for (const struct json_value *t = v->first; t; t = t->next, i++) {
         char path[PATH_BYTES];
         write_path(path, "tools[%zu]", i);
-        if (!read_tool(r, t, path, &r->tools[i], err))
+        if (!read_tool(r, t, path, &r->tools[i], &r->names[i], err))
             return false;
+        for (size_t k = 0; k < i; k++)
+            if (r->names[k].length == r->names[i].length && memcmp(r->names[k].data, r->names[i].data, r->names[i].length) == 0)
+                return api_fail(err, 400, "invalid_value", path, "'%s' has the name of an earlier tool, '%s'.", path, r->names[i].data);
     }
+    r->tool_names = r->names;
     r->chat.tools = r->tools;
     r->chat.n_tools = v->count;
     return true;

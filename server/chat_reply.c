@@ -1,192 +1,215 @@
 #include "server/chat_reply.h"
+#include "server/api_internal.h"
 
-#include <stdio.h>
-#include <string.h>
-#include <sys/random.h>
+#include <stdlib.h>
 
-void chat_reply_begin(struct chat_reply *r, const char *model, bool include_usage)
+struct reply *chat_reply_new(const char *model, bool include_usage, bool logprobs)
 {
-    unsigned char random[12];
-    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
-        memset(random, 0, sizeof random);
-    int n = snprintf(r->id, sizeof r->id, "chatcmpl-");
-    for (size_t i = 0; i < sizeof random; i++)
-        n += snprintf(r->id + n, sizeof r->id - (size_t)n, "%02x", random[i]);
-    r->created = time(NULL);
-    r->model = model;
+    struct reply *r = malloc(sizeof *r);
+    if (!r)
+        return NULL;
+    reply_init(r, "chatcmpl-", model);
+    r->object = "chat.completion";
+    r->chunk = "chat.completion.chunk";
     r->include_usage = include_usage;
+    r->logprobs = logprobs;
+    return r;
 }
 
-const char *chat_finish_name(enum finish_reason finish)
+static void write_token(struct json_writer *w, const struct tokenizer *t, const struct token_logprob *l)
 {
-    return finish == FINISH_STOP ? "stop" : "length";
-}
-
-static void write_common(struct json_writer *w, const struct chat_reply *r, const char *object)
-{
-    json_key(w, "id");
-    json_text(w, r->id);
-    json_key(w, "object");
-    json_text(w, object);
-    json_key(w, "created");
-    json_int(w, r->created);
-    json_key(w, "model");
-    json_text(w, r->model);
-    json_key(w, "system_fingerprint");
-    json_text(w, "quern-" QUERN_VERSION);
-}
-
-static void write_usage(struct json_writer *w, const struct engine_event *done)
-{
-    json_key(w, "usage");
-    json_begin_object(w);
-    json_key(w, "prompt_tokens");
-    json_int(w, done->n_prompt);
-    json_key(w, "completion_tokens");
-    json_int(w, done->n_generated);
-    json_key(w, "total_tokens");
-    json_int(w, done->n_prompt + done->n_generated);
-    json_key(w, "prompt_tokens_details");
-    json_begin_object(w);
-    json_key(w, "cached_tokens");
-    json_int(w, done->n_cached);
-    json_end_object(w);
-    json_end_object(w);
-}
-
-static double per_second(int n, double seconds)
-{
-    return seconds > 0 && n > 0 ? n / seconds : 0;
-}
-
-static void write_timings(struct json_writer *w, const struct engine_event *done)
-{
-    int computed = done->n_prompt - done->n_cached;
-    /* The first token comes out of the prompt's own pass: what is timed after it are the others, and the end of the turn where the model came to it. */
-    int later = done->n_generated - (done->finish != FINISH_STOP);
-    json_key(w, "timings");
-    json_begin_object(w);
-    json_key(w, "prompt_n");
-    json_int(w, computed);
-    json_key(w, "prompt_ms");
-    json_double(w, done->prompt_seconds * 1000);
-    json_key(w, "prompt_per_second");
-    json_double(w, per_second(computed, done->prompt_seconds));
-    json_key(w, "predicted_n");
-    json_int(w, done->n_generated);
-    json_key(w, "predicted_ms");
-    json_double(w, done->generate_seconds * 1000);
-    json_key(w, "predicted_per_second");
-    json_double(w, per_second(later, done->generate_seconds));
-    json_end_object(w);
-}
-
-void chat_reply_whole(struct json_writer *w, const struct chat_reply *r, const char *text, size_t length, const struct engine_event *done)
-{
-    json_begin_object(w);
-    write_common(w, r, "chat.completion");
-    json_key(w, "choices");
+    struct gguf_string bytes = tok_bytes(t, l->token);
+    json_key(w, "token");
+    json_string(w, bytes.data, bytes.length);
+    json_key(w, "logprob");
+    reply_logprob(w, l->logprob);
+    json_key(w, "bytes");
     json_begin_array(w);
+    for (size_t i = 0; i < bytes.length; i++)
+        json_int(w, (unsigned char)bytes.data[i]);
+    json_end_array(w);
+}
+
+/* "logprobs": of the tokens that the choice has gathered, which are then forgotten. */
+static void write_logprobs(struct json_writer *w, struct answer_choice *c)
+{
+    const struct reply *r = c->answer->state;
+    const struct tokenizer *t = engine_tokenizer(c->answer->api->engine);
+    json_key(w, "logprobs");
+    if (!r->logprobs) {
+        json_null(w);
+        return;
+    }
+    json_begin_object(w);
+    json_key(w, "content");
+    json_begin_array(w);
+    for (int i = 0; i < c->n_tokens; i++) {
+        const struct token_choice *token = &c->tokens[i];
+        json_begin_object(w);
+        write_token(w, t, &token->chosen);
+        json_key(w, "top_logprobs");
+        json_begin_array(w);
+        for (int k = 0; k < token->n_top; k++) {
+            json_begin_object(w);
+            write_token(w, t, &token->top[k]);
+            json_end_object(w);
+        }
+        json_end_array(w);
+        json_end_object(w);
+    }
+    json_end_array(w);
+    json_key(w, "refusal");
+    json_null(w);
+    json_end_object(w);
+    c->n_tokens = 0;
+}
+
+/* ---- whole ---- */
+
+static void write_calls(struct json_writer *w, const struct answer_choice *c)
+{
+    json_key(w, "tool_calls");
+    json_begin_array(w);
+    for (int i = 0; i < c->n_calls; i++) {
+        json_begin_object(w);
+        json_key(w, "id");
+        json_text(w, c->calls[i].id);
+        json_key(w, "type");
+        json_text(w, "function");
+        json_key(w, "function");
+        json_begin_object(w);
+        json_key(w, "name");
+        json_text(w, c->calls[i].name);
+        json_key(w, "arguments");
+        json_string(w, c->calls[i].arguments, c->calls[i].n_arguments);
+        json_end_object(w);
+        json_end_object(w);
+    }
+    json_end_array(w);
+}
+
+static void write_choice(struct json_writer *w, struct answer_choice *c)
+{
     json_begin_object(w);
     json_key(w, "index");
-    json_int(w, 0);
+    json_int(w, c->index);
     json_key(w, "message");
     json_begin_object(w);
     json_key(w, "role");
     json_text(w, "assistant");
     json_key(w, "content");
-    json_string(w, text, length);
+    if (c->content.length == 0 && c->n_calls > 0)
+        json_null(w);
+    else
+        json_string(w, c->content.data ? c->content.data : "", c->content.length);
     json_key(w, "refusal");
     json_null(w);
+    if (c->n_calls > 0)
+        write_calls(w, c);
     json_end_object(w);
-    json_key(w, "logprobs");
-    json_null(w);
+    write_logprobs(w, c);
     json_key(w, "finish_reason");
-    json_text(w, chat_finish_name(done->finish));
+    json_text(w, reply_finish_name(c->finish));
     json_end_object(w);
+}
+
+static void whole(struct answer *a, struct json_writer *w)
+{
+    reply_begin(w, a->state, false);
+    for (int i = 0; i < a->n_choices; i++)
+        write_choice(w, &a->choices[i]);
     json_end_array(w);
-    write_usage(w, done);
-    write_timings(w, done);
+    reply_usage(w, a);
+    reply_timings(w, a);
     json_end_object(w);
 }
 
-static void begin_chunk(struct json_writer *w, const struct chat_reply *r)
-{
-    json_raw(w, "data: ", 6);
-    w->comma = false;
-    json_begin_object(w);
-    write_common(w, r, "chat.completion.chunk");
-    json_key(w, "choices");
-    json_begin_array(w);
-}
+/* ---- streamed ---- */
 
-static void end_chunk(struct json_writer *w)
+static void begin_delta(struct answer_choice *c, struct json_writer *w)
 {
-    json_end_object(w);
-    json_raw(w, "\n\n", 2);
-}
-
-/* A choice's members up to and including the opening of its delta. */
-static void begin_delta(struct json_writer *w)
-{
-    json_begin_object(w);
-    json_key(w, "index");
-    json_int(w, 0);
+    reply_begin_chunk(w, c->answer->state, c->index);
     json_key(w, "delta");
     json_begin_object(w);
 }
 
-static void end_delta(struct json_writer *w, const struct chat_reply *r, const char *finish)
+static void end_delta(struct answer_choice *c, struct json_writer *w)
 {
     json_end_object(w);
-    json_key(w, "logprobs");
-    json_null(w);
-    json_key(w, "finish_reason");
-    json_text(w, finish);
-    json_end_object(w);
-    json_end_array(w);
-    if (r->include_usage) { /* every chunk but the last then has it, as null */
-        json_key(w, "usage");
+    write_logprobs(w, c);
+    reply_end_choice(w, c->answer->state, NULL);
+    reply_end_chunk(w);
+}
+
+static void begin(struct answer *a, struct json_writer *w)
+{
+    for (int i = 0; i < a->n_choices; i++) {
+        begin_delta(&a->choices[i], w);
+        json_key(w, "role");
+        json_text(w, "assistant");
+        json_key(w, "content");
+        json_text(w, "");
+        json_key(w, "refusal");
         json_null(w);
+        json_end_object(w);
+        json_key(w, "logprobs");
+        json_null(w);
+        reply_end_choice(w, a->state, NULL);
+        reply_end_chunk(w);
     }
 }
 
-void chat_reply_role(struct json_writer *w, const struct chat_reply *r)
+static void content(struct answer_choice *c, const char *text, size_t length, struct json_writer *w)
 {
-    begin_chunk(w, r);
-    begin_delta(w);
-    json_key(w, "role");
-    json_text(w, "assistant");
-    json_key(w, "content");
-    json_text(w, "");
-    json_key(w, "refusal");
-    json_null(w);
-    end_delta(w, r, NULL);
-    end_chunk(w);
-}
-
-void chat_reply_text(struct json_writer *w, const struct chat_reply *r, const char *text, size_t length)
-{
-    begin_chunk(w, r);
-    begin_delta(w);
+    begin_delta(c, w);
     json_key(w, "content");
     json_string(w, text, length);
-    end_delta(w, r, NULL);
-    end_chunk(w);
+    end_delta(c, w);
 }
 
-void chat_reply_end(struct json_writer *w, const struct chat_reply *r, const struct engine_event *done)
+static void call(struct answer_choice *c, const struct tool_event *e, struct json_writer *w)
 {
-    begin_chunk(w, r);
-    begin_delta(w);
-    end_delta(w, r, chat_finish_name(done->finish));
-    write_timings(w, done);
-    end_chunk(w);
-    if (r->include_usage) {
-        begin_chunk(w, r);
-        json_end_array(w);
-        write_usage(w, done);
-        end_chunk(w);
+    if (e->kind == TOOL_CALL_END)
+        return;
+    begin_delta(c, w);
+    json_key(w, "tool_calls");
+    json_begin_array(w);
+    json_begin_object(w);
+    json_key(w, "index");
+    json_int(w, e->index);
+    if (e->kind == TOOL_CALL_START) {
+        json_key(w, "id");
+        json_text(w, e->id);
+        json_key(w, "type");
+        json_text(w, "function");
     }
-    json_raw(w, "data: [DONE]\n\n", 14);
+    json_key(w, "function");
+    json_begin_object(w);
+    if (e->kind == TOOL_CALL_START) {
+        json_key(w, "name");
+        json_text(w, e->name);
+    }
+    json_key(w, "arguments");
+    json_string(w, e->text, e->length);
+    json_end_object(w);
+    json_end_object(w);
+    json_end_array(w);
+    end_delta(c, w);
 }
+
+static void done(struct answer_choice *c, struct json_writer *w)
+{
+    begin_delta(c, w);
+    json_end_object(w);
+    write_logprobs(w, c);
+    reply_end_choice(w, c->answer->state, reply_finish_name(c->finish));
+    reply_timings(w, c->answer);
+    reply_end_chunk(w);
+}
+
+static void end(struct answer *a, struct json_writer *w)
+{
+    reply_end_stream(w, a->state, a);
+}
+
+const struct answer_schema chat_schema = {.begin = begin, .content = content, .call = call, .done = done, .end = end, .whole = whole, .free = free};

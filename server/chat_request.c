@@ -2,17 +2,13 @@
 #include "server/chat_messages.h"
 
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
-
-enum { MAX_STOP_BYTES = 256 };
 
 struct reader {
     struct chat_request *r;
     struct api_error *err;
     int64_t max_tokens, max_completion_tokens; /* 0: not given */
-    bool have_seed, no_tools, one_tool_call;
+    bool no_tools;
 };
 
 typedef bool read_parameter(struct reader *s, const struct json_value *v);
@@ -27,124 +23,9 @@ static bool read_tools(struct reader *s, const struct json_value *v)
     return chat_read_tools(s->r, v, s->err);
 }
 
-static bool read_model(struct reader *s, const struct json_value *v)
-{
-    return v->kind == JSON_STRING || api_wrong_type(s->err, v->key, "a string", v);
-}
-
-static bool read_bool(struct reader *s, const struct json_value *v, bool *out)
-{
-    if (v->kind != JSON_BOOL)
-        return api_wrong_type(s->err, v->key, "a boolean", v);
-    *out = v->count;
-    return true;
-}
-
-static bool read_int(struct reader *s, const struct json_value *v, int64_t low, int64_t high, const char *must, int64_t *out)
-{
-    if (v->kind != JSON_NUMBER)
-        return api_wrong_type(s->err, v->key, "an integer", v);
-    if (!json_get_int(v, out) || *out < low || *out > high)
-        return api_wrong_value(s->err, v->key, must);
-    return true;
-}
-
-static bool read_number(struct reader *s, const struct json_value *v, double high, const char *must, float *out)
-{
-    double d;
-    if (v->kind != JSON_NUMBER)
-        return api_wrong_type(s->err, v->key, "a number", v);
-    if (!json_get_double(v, &d) || !(d >= 0 && d <= high))
-        return api_wrong_value(s->err, v->key, must);
-    *out = (float)d;
-    return true;
-}
-
 static bool read_max_tokens(struct reader *s, const struct json_value *v)
 {
-    return read_int(s, v, 1, INT64_MAX, "an integer, 1 or more",
-                    json_key_is(v, "max_tokens") ? &s->max_tokens : &s->max_completion_tokens);
-}
-
-static bool read_temperature(struct reader *s, const struct json_value *v)
-{
-    return read_number(s, v, 2, "a number from 0 to 2", &s->r->sampling.temperature);
-}
-
-static bool read_top_p(struct reader *s, const struct json_value *v)
-{
-    return read_number(s, v, 1, "a number from 0 to 1", &s->r->sampling.top_p);
-}
-
-static bool read_min_p(struct reader *s, const struct json_value *v)
-{
-    return read_number(s, v, 1, "a number from 0 to 1", &s->r->sampling.min_p);
-}
-
-static bool read_top_k(struct reader *s, const struct json_value *v)
-{
-    int64_t n;
-    if (!read_int(s, v, -1, INT_MAX, "an integer: how many of the likeliest tokens to keep, 0 or -1 for all", &n))
-        return false;
-    s->r->sampling.top_k = n < 0 ? 0 : (int)n;
-    return true;
-}
-
-static bool read_seed(struct reader *s, const struct json_value *v)
-{
-    int64_t n;
-    if (!read_int(s, v, INT64_MIN, INT64_MAX, "an integer of 64 bits", &n))
-        return false;
-    s->r->sampling.seed = (uint64_t)n;
-    s->have_seed = true;
-    return true;
-}
-
-static bool read_stop(struct reader *s, const struct json_value *v)
-{
-    struct chat_request *r = s->r;
-    if (v->kind != JSON_STRING && v->kind != JSON_ARRAY)
-        return api_wrong_type(s->err, "stop", "a string or an array of strings", v);
-    if (v->kind == JSON_ARRAY && v->count > CHAT_MAX_STOPS)
-        return api_wrong_value(s->err, "stop", "a string or an array of at most 4 strings");
-    for (const struct json_value *e = v->kind == JSON_ARRAY ? v->first : v; e; e = v->kind == JSON_ARRAY ? e->next : NULL) {
-        if (e->kind != JSON_STRING)
-            return api_wrong_type(s->err, "stop", "a string or an array of strings", e);
-        if (e->count == 0 || e->count > MAX_STOP_BYTES || memchr(e->text, '\0', e->count))
-            return api_wrong_value(s->err, "stop", "made of strings of 1 to 256 bytes without NUL");
-        r->stops[r->n_stops++] = e->text;
-    }
-    return true;
-}
-
-static bool read_stream(struct reader *s, const struct json_value *v)
-{
-    return read_bool(s, v, &s->r->stream);
-}
-
-static bool read_stream_options(struct reader *s, const struct json_value *v)
-{
-    if (v->kind != JSON_OBJECT)
-        return api_wrong_type(s->err, "stream_options", "an object", v);
-    for (const struct json_value *m = v->first; m; m = m->next) {
-        bool is_usage = json_key_is(m, "include_usage");
-        if (m->kind == JSON_NULL || (json_key_is(m, "include_obfuscation") && m->kind == JSON_BOOL && !m->count))
-            continue;
-        char param[96];
-        snprintf(param, sizeof param, "stream_options.%s", m->key);
-        if (!is_usage)
-            return api_fail(s->err, 400, "unknown_parameter", param, "Unknown or unsupported parameter: '%s'.", param);
-        if (m->kind != JSON_BOOL)
-            return api_wrong_type(s->err, param, "a boolean", m);
-        s->r->include_usage = m->count;
-    }
-    return true;
-}
-
-static bool read_n(struct reader *s, const struct json_value *v)
-{
-    int64_t n;
-    return read_int(s, v, 1, 1, "1: this server gives one answer to a request", &n);
+    return param_int(v, 1, INT64_MAX, "an integer, 1 or more", json_key_is(v, "max_tokens") ? &s->max_tokens : &s->max_completion_tokens, s->err);
 }
 
 static bool read_tool_choice(struct reader *s, const struct json_value *v)
@@ -159,96 +40,64 @@ static bool read_tool_choice(struct reader *s, const struct json_value *v)
 static bool read_parallel_tool_calls(struct reader *s, const struct json_value *v)
 {
     bool parallel = true;
-    if (!read_bool(s, v, &parallel))
+    if (!param_bool(v, &parallel, s->err))
         return false;
-    s->one_tool_call = !parallel;
+    s->r->one_call = !parallel;
     return true;
 }
 
-static bool refuse(struct reader *s, const struct json_value *v, const char *only)
+static bool read_logprobs(struct reader *s, const struct json_value *v)
 {
-    return api_fail(s->err, 400, "unsupported_parameter", v->key, "'%s' is not supported by this server; leave it out%s%s.", v->key,
-                    only ? ", or set it to " : "", only ? only : "");
+    return param_bool(v, &s->r->logprobs, s->err);
 }
 
-static bool is_number(const struct json_value *v, double n)
+static bool read_top_logprobs(struct reader *s, const struct json_value *v)
 {
-    double d;
-    return json_get_double(v, &d) && d == n;
-}
-
-static bool only_false(struct reader *s, const struct json_value *v)
-{
-    return (v->kind == JSON_BOOL && !v->count) || refuse(s, v, "false");
-}
-
-static bool only_zero(struct reader *s, const struct json_value *v)
-{
-    return is_number(v, 0) || refuse(s, v, "0");
-}
-
-static bool only_one(struct reader *s, const struct json_value *v)
-{
-    return is_number(v, 1) || refuse(s, v, "1");
-}
-
-static bool only_empty_object(struct reader *s, const struct json_value *v)
-{
-    return (v->kind == JSON_OBJECT && v->count == 0) || refuse(s, v, "{}");
+    int64_t n;
+    if (!param_int(v, 0, LOGPROBS_MAX_TOP, "an integer from 0 to 20", &n, s->err))
+        return false;
+    s->r->top_logprobs = (int)n;
+    return true;
 }
 
 static bool only_medium(struct reader *s, const struct json_value *v)
 {
-    return json_is(v, "medium") || refuse(s, v, "\"medium\"");
+    return json_is(v, "medium") || param_unsupported(v, "\"medium\"", s->err);
 }
 
 static bool only_none(struct reader *s, const struct json_value *v)
 {
-    return json_is(v, "none") || refuse(s, v, "\"none\"");
+    return json_is(v, "none") || param_unsupported(v, "\"none\"", s->err);
 }
 
 static bool only_text_modality(struct reader *s, const struct json_value *v)
 {
-    return (v->kind == JSON_ARRAY && v->count == 1 && json_is(v->first, "text")) || refuse(s, v, "[\"text\"]");
+    return (v->kind == JSON_ARRAY && v->count == 1 && json_is(v->first, "text")) || param_unsupported(v, "[\"text\"]", s->err);
 }
 
 static bool only_text_format(struct reader *s, const struct json_value *v)
 {
-    return (v->count == 1 && json_is(json_get(v, "type"), "text")) || refuse(s, v, "{\"type\":\"text\"}");
+    return (v->count == 1 && json_is(json_get(v, "type"), "text")) || param_unsupported(v, "{\"type\":\"text\"}", s->err);
 }
 
 static bool never(struct reader *s, const struct json_value *v)
 {
-    return refuse(s, v, NULL);
+    return param_unsupported(v, NULL, s->err);
 }
 
 static const struct {
     const char *name;
-    read_parameter *read; /* NULL: accepted and ignored */
+    read_parameter *read;
 } parameters[] = {
     {"messages", read_messages},
-    {"model", read_model},
     {"max_tokens", read_max_tokens},
     {"max_completion_tokens", read_max_tokens},
-    {"temperature", read_temperature},
-    {"top_p", read_top_p},
-    {"top_k", read_top_k},
-    {"min_p", read_min_p},
-    {"seed", read_seed},
-    {"stop", read_stop},
-    {"stream", read_stream},
-    {"stream_options", read_stream_options},
-    {"n", read_n},
     {"tools", read_tools},
     {"tool_choice", read_tool_choice},
     {"parallel_tool_calls", read_parallel_tool_calls},
+    {"logprobs", read_logprobs},
+    {"top_logprobs", read_top_logprobs},
     {"response_format", only_text_format},
-    {"logprobs", only_false},
-    {"top_logprobs", only_zero},
-    {"logit_bias", only_empty_object},
-    {"presence_penalty", only_zero},
-    {"frequency_penalty", only_zero},
-    {"repeat_penalty", only_one},
     {"modalities", only_text_modality},
     {"verbosity", only_medium},
     {"reasoning_effort", only_none},
@@ -257,24 +106,17 @@ static const struct {
     {"function_call", never},
     {"prediction", never},
     {"web_search_options", never},
-    {"user", NULL},
-    {"metadata", NULL},
-    {"store", NULL},
-    {"service_tier", NULL},
-    {"safety_identifier", NULL},
-    {"prompt_cache_key", NULL},
-    {"prompt_cache_retention", NULL},
-    {"cache_prompt", NULL},
 };
 
 static bool read_member(struct reader *s, const struct json_value *m)
 {
-    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
-        if (!json_key_is(m, parameters[i].name))
-            continue;
-        return m->kind == JSON_NULL || !parameters[i].read || parameters[i].read(s, m);
-    }
-    return api_fail(s->err, 400, "unknown_parameter", m->key, "Unknown parameter: '%.64s'.", m->key);
+    enum param_result common = params_take(&s->r->params, m, s->err);
+    if (common != PARAM_UNKNOWN)
+        return common == PARAM_TAKEN;
+    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++)
+        if (json_key_is(m, parameters[i].name))
+            return m->kind == JSON_NULL || parameters[i].read(s, m);
+    return param_unknown(m, s->err);
 }
 
 /* What concerns several parameters at once. */
@@ -287,32 +129,26 @@ static bool check_together(struct reader *s, const struct json_value *root)
         return api_fail(s->err, 400, "invalid_value", "max_tokens", "'max_tokens' and 'max_completion_tokens' mean the same and differ: give one.");
     int64_t max = s->max_tokens ? s->max_tokens : s->max_completion_tokens;
     r->max_tokens = max > INT_MAX ? INT_MAX : (int)max;
-    if (r->include_usage && !r->stream)
-        return api_fail(s->err, 400, "invalid_value", "stream_options", "'stream_options' is for streams: set 'stream' to true.");
+    if (r->top_logprobs > 0 && !r->logprobs)
+        return api_fail(s->err, 400, "invalid_value", "top_logprobs", "'top_logprobs' needs 'logprobs': set it to true.");
     const struct json_value *choice = json_get(root, "tool_choice");
     if (choice && choice->kind != JSON_NULL && !s->no_tools && r->chat.n_tools == 0)
         return api_fail(s->err, 400, "invalid_value", "tool_choice", "'tool_choice' needs 'tools'.");
-    if (s->one_tool_call && r->chat.n_tools > 0 && !s->no_tools)
-        return api_fail(s->err, 400, "unsupported_parameter", "parallel_tool_calls",
-                        "'parallel_tool_calls' can only be true with tools: this server cannot yet hold the model to one call.");
     if (s->no_tools)
         r->chat.n_tools = 0;
-    return true;
+    return params_check(&r->params, s->err);
 }
 
-bool chat_request_read(struct chat_request *r, const struct json_value *root, const struct sampling *defaults, struct api_error *err)
+bool chat_request_read(struct chat_request *r, const struct json_value *root, const struct sampling *defaults, int n_vocab, struct api_error *err)
 {
     struct reader s = {.r = r, .err = err};
-    *r = (struct chat_request){.sampling = *defaults};
+    *r = (struct chat_request){0};
+    params_init(&r->params, defaults, n_vocab);
     r->chat.add_generation_prompt = true;
-    if (root->kind != JSON_OBJECT)
-        return api_fail(err, 400, "invalid_type", NULL, "The body must be a JSON object, not %s.", json_kind_name(root->kind));
+    if (!param_root(root, err))
+        return false;
     for (const struct json_value *m = root->first; m; m = m->next)
         if (!read_member(&s, m))
             return false;
-    if (!check_together(&s, root))
-        return false;
-    if (!s.have_seed && getrandom(&r->sampling.seed, sizeof r->sampling.seed, 0) != (ssize_t)sizeof r->sampling.seed)
-        return api_fail(err, 500, NULL, NULL, "The system has no random numbers for a seed.");
-    return true;
+    return check_together(&s, root);
 }

@@ -26,15 +26,19 @@ void events_push(void *queue, const struct engine_event *event)
 {
     struct events *q = queue;
     size_t error_bytes = event->error ? strlen(event->error) + 1 : 0;
-    struct queued_event *e = malloc(sizeof *e + event->text_length + error_bytes);
+    size_t choice_bytes = (size_t)event->n_choices * sizeof *event->choices; /* first, where they are aligned */
+    struct queued_event *e = malloc(sizeof *e + choice_bytes + event->text_length + error_bytes);
     if (e) {
         e->next = NULL;
         e->event = *event;
+        if (choice_bytes > 0)
+            e->event.choices = memcpy(e->bytes, event->choices, choice_bytes);
+        char *text = e->bytes + choice_bytes;
         if (event->text_length > 0)
-            memcpy(e->bytes, event->text, event->text_length);
-        e->event.text = e->bytes;
+            memcpy(text, event->text, event->text_length);
+        e->event.text = text;
         if (event->error)
-            e->event.error = memcpy(e->bytes + event->text_length, event->error, error_bytes);
+            e->event.error = memcpy(text + event->text_length, event->error, error_bytes);
     }
     pthread_mutex_lock(&q->mutex);
     bool was_empty = !q->first && !q->lost;

@@ -11,8 +11,8 @@
 
 struct queued_event {
     struct queued_event *next;
-    struct engine_event event; /* text and error point into this block */
-    char bytes[];
+    struct engine_event event; /* choices, text and error point into this block */
+    _Alignas(struct token_choice) char bytes[];
 };
 
 struct events {

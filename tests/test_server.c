@@ -348,14 +348,22 @@ static const struct {
     {"\"stream\":true,\"stream_options\":{\"include_usage\":1}", "stream_options.include_usage"},
     {"\"stream\":true,\"stream_options\":{\"x\":1}", "stream_options.x"},
     {"\"stream\":true,\"stream_options\":true", "stream_options"},
-    {"\"n\":2", "n"},
+    {"\"n\":65", "n"},
+    {"\"n\":\"2\"", "n"},
     {"\"n\":0", "n"},
     {"\"model\":7", "model"},
-    {"\"logprobs\":true", "logprobs"},
+    {"\"logprobs\":1", "logprobs"},
     {"\"top_logprobs\":2", "top_logprobs"},
-    {"\"logit_bias\":{\"5\":1}", "logit_bias"},
-    {"\"presence_penalty\":0.5", "presence_penalty"},
-    {"\"frequency_penalty\":1", "frequency_penalty"},
+    {"\"logprobs\":true,\"top_logprobs\":21", "top_logprobs"},
+    {"\"logprobs\":true,\"top_logprobs\":-1", "top_logprobs"},
+    {"\"logit_bias\":[5]", "logit_bias"},
+    {"\"logit_bias\":{\"5\":101}", "logit_bias.5"},
+    {"\"logit_bias\":{\"5\":\"1\"}", "logit_bias.5"},
+    {"\"presence_penalty\":2.5", "presence_penalty"},
+    {"\"presence_penalty\":\"0\"", "presence_penalty"},
+    {"\"frequency_penalty\":-2.1", "frequency_penalty"},
+    {"\"repetition_penalty\":0", "repetition_penalty"},
+    {"\"repeat_penalty\":11", "repeat_penalty"},
     {"\"response_format\":{\"type\":\"json_object\"}", "response_format"},
     {"\"response_format\":\"text\"", "response_format"},
     {"\"reasoning_effort\":\"high\"", "reasoning_effort"},
@@ -372,7 +380,8 @@ static const struct {
     {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"x\":1}}]", "tools[0].function.x"},
     {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"required\"", "tool_choice"},
     {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"tool_choice\":{\"type\":\"function\"}", "tool_choice"},
-    {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"parallel_tool_calls\":false", "parallel_tool_calls"},
+    {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"parallel_tool_calls\":0", "parallel_tool_calls"},
+    {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}},{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]", "tools[1]"},
     {"\"tool_choice\":\"auto\"", "tool_choice"},
 };
 
@@ -442,7 +451,7 @@ START_TEST(context_exceeded)
     ck_assert_str_eq(text_at(j, "error.code"), "context_length_exceeded");
     const char *message = text_at(j, "error.message");
     int n = 0, n_ctx = 0;
-    ck_assert_msg(sscanf(message, "The conversation has %d tokens, but this model's context holds %d", &n, &n_ctx) == 2, "%s", message);
+    ck_assert_msg(sscanf(message, "The prompt has %d tokens, but this model's context holds %d", &n, &n_ctx) == 2, "%s", message);
     ck_assert_int_gt(n, 5000);
     ck_assert_int_eq(n_ctx, 1024);
     json_free(j);
