@@ -17,6 +17,7 @@ enum {
     TILE = 64,              /* tokens whose activations a kernel works on at a time */
     PIECE_BYTES = 64 << 10, /* of weights that a thread takes at a time, about */
     PIECE_PANELS = 16,      /* at most */
+    FEW_ROWS = 8,           /* up to here memory is the limit, and weights are shared out in long runs */
     QUERY_TILE = 16,        /* tokens of a prefill attention tile; times the heads that share a KV head */
     ATTENTION_ROWS = 128,   /* rows (tokens times heads) of one call of the attention kernel, at most */
     TOKENS_PER_PIECE = 8    /* of the work that goes token by token */
@@ -31,7 +32,7 @@ struct acts {
 };
 
 struct scratch { /* of one thread */
-    float *tile;  /* [2][TILE][PIECE_PANELS * 16] */
+    float *tile; /* results of a piece: tile_floats() */
     float *attention;
     const uint16_t **keys, **values; /* [max_blocks] */
 };
@@ -124,6 +125,15 @@ static bool reads_floats(const struct matrix *m)
     return m->type == GGUF_TYPE_F32 || m->type == GGUF_TYPE_F16 || m->type == GGUF_TYPE_BF16;
 }
 
+/* Room for the results of any piece of gate and up together, or of the output matrix. */
+static size_t tile_floats(const struct model_shape *s, int n_threads)
+{
+    size_t many = 2 * TILE * PIECE_PANELS * PANEL_ROWS;
+    size_t widest = s->n_vocab > 2 * s->n_ff ? (size_t)s->n_vocab : 2 * (size_t)s->n_ff;
+    size_t few = FEW_ROWS * (widest / 4 * 3 / (size_t)n_threads + 8 * PANEL_ROWS);
+    return many > few ? many : few;
+}
+
 struct forward *forward_new(const struct model *m, struct kv_pool *kv, struct threads *pool, int max_rows, struct error *err)
 {
     const struct model_shape *s = &m->shape;
@@ -153,7 +163,7 @@ struct forward *forward_new(const struct model *m, struct kv_pool *kv, struct th
               (f->scratch = calloc((size_t)f->n_threads, sizeof *f->scratch));
     for (int i = 0; ok && i < f->n_threads; i++) {
         struct scratch *t = &f->scratch[i];
-        ok = (t->tile = zeroed(2 * TILE * PIECE_PANELS * PANEL_ROWS, sizeof(float))) &&
+        ok = (t->tile = aligned_alloc(64, round64(tile_floats(s, f->n_threads) * sizeof(float)))) &&
              (t->attention = zeroed(attention_scratch(ATTENTION_ROWS, s->head_dim), sizeof(float))) &&
              (t->keys = calloc((size_t)f->max_blocks, sizeof *t->keys)) && (t->values = calloc((size_t)f->max_blocks, sizeof *t->values));
     }
@@ -206,25 +216,41 @@ struct product_step {
     int n_products;
 };
 
-/* Panels of one piece of work: about PIECE_BYTES, an even number, so that a piece covers whole groups of activations. */
-static int piece_panels(const struct matrix *w)
+/* How the panels of a matrix are shared out: first `large` panels for each thread at once, then pieces of `small`. Both are even, so that a piece covers
+ * whole groups of activations.
+ *
+ * With many rows a piece should stay in the second-level cache while all tiles of activations go past it, so all pieces are small. With few rows weights stream from
+ * memory, which is fastest in long runs: three quarters go out in one run for each thread, the rest in small pieces to whoever is done first. */
+struct split {
+    int large, n_large, small, n_pieces;
+};
+
+static struct split split(const struct forward *f, const struct matrix *w)
 {
-    int n = (int)(PIECE_BYTES / w->panel_bytes) & ~1;
-    return n < 2 ? 2 : n > PIECE_PANELS ? PIECE_PANELS : n;
+    struct split s = {0, 0, 0, 0};
+    int n = (int)w->n_panels;
+    s.small = (int)(PIECE_BYTES / w->panel_bytes) & ~1;
+    s.small = s.small < 2 ? 2 : s.small > PIECE_PANELS ? PIECE_PANELS : s.small;
+    if (f->n_rows <= FEW_ROWS && w->panel_bytes * w->n_panels >= (size_t)f->n_threads * 4 * PIECE_BYTES) {
+        s.n_large = f->n_threads;
+        s.large = (n / 4 * 3 / f->n_threads) & ~1;
+    }
+    s.n_pieces = s.n_large + (n - s.n_large * s.large + s.small - 1) / s.small;
+    return s;
 }
 
-static int n_pieces(const struct matrix *w)
+/* The panels [*first, *first + *count) that make piece number `piece`. */
+static void piece_range(const struct split *s, const struct matrix *w, int piece, size_t *first, size_t *count)
 {
-    int per_piece = piece_panels(w);
-    return ((int)w->n_panels + per_piece - 1) / per_piece;
-}
-
-/* The panels [first, first + count) that make piece number `piece`. */
-static void piece_range(const struct matrix *w, int piece, size_t *first, size_t *count)
-{
-    size_t per_piece = (size_t)piece_panels(w);
-    *first = (size_t)piece * per_piece;
-    *count = w->n_panels - *first < per_piece ? w->n_panels - *first : per_piece;
+    size_t end;
+    if (piece < s->n_large) {
+        *first = (size_t)piece * (size_t)s->large;
+        end = *first + (size_t)s->large;
+    } else {
+        *first = (size_t)s->n_large * (size_t)s->large + (size_t)(piece - s->n_large) * (size_t)s->small;
+        end = *first + (size_t)s->small;
+    }
+    *count = (end < w->n_panels ? end : w->n_panels) - *first;
 }
 
 static void product_piece(void *arg, int piece, int thread)
@@ -232,10 +258,13 @@ static void product_piece(void *arg, int piece, int thread)
     const struct product_step *s = arg;
     const struct product *p = s->products;
     (void)thread;
-    for (; piece >= n_pieces(p->w); p++)
-        piece -= n_pieces(p->w);
+    struct split parts = split(s->f, p->w);
+    while (piece >= parts.n_pieces) {
+        piece -= parts.n_pieces;
+        parts = split(s->f, (++p)->w);
+    }
     size_t first, count;
-    piece_range(p->w, piece, &first, &count);
+    piece_range(&parts, p->w, piece, &first, &count);
     size_t n_rows = (size_t)p->w->n_rows, column = first * PANEL_ROWS;
     for (int t = 0; t < s->x->n_tiles; t++) {
         const struct act *x = &s->x->tiles[t];
@@ -252,8 +281,14 @@ static void multiply(struct forward *f, const struct acts *x, const struct produ
     struct product_step s = {f, x, products, n_products};
     int pieces = 0;
     for (int i = 0; i < n_products; i++)
-        pieces += n_pieces(products[i].w);
+        pieces += split(f, products[i].w).n_pieces;
     threads_run(f->pool, pieces, product_piece, &s);
+}
+
+/* Gate and up have as many panels, but may differ in type. */
+static struct split ffn_split(const struct forward *f, const struct layer *l)
+{
+    return split(f, l->ffn_gate.panel_bytes > l->ffn_up.panel_bytes ? &l->ffn_gate : &l->ffn_up);
 }
 
 /* Gate and up for the same columns, SwiGLU, and the result quantised for the down matrix. */
@@ -263,12 +298,14 @@ static void ffn_piece(void *arg, int piece, int thread)
     const struct layer *layer = &f->model->layers[f->layer];
     const struct matrix *gate = &layer->ffn_gate, *up = &layer->ffn_up;
     const struct kernels *kernels = f->model->kernels;
+    struct split parts = ffn_split(f, layer);
     size_t first, count;
-    piece_range(gate->panel_bytes > up->panel_bytes ? gate : up, piece, &first, &count);
+    piece_range(&parts, gate, piece, &first, &count);
     size_t columns = count * PANEL_ROWS, column = first * PANEL_ROWS;
-    float *g = f->scratch[thread].tile, *u = g + TILE * PIECE_PANELS * PANEL_ROWS;
+    float *g = f->scratch[thread].tile;
     for (int t = 0; t < f->embd.n_tiles; t++) {
         const struct act *x = &f->embd.tiles[t];
+        float *u = g + (size_t)x->n_tokens * columns;
         gate->matmul(gate->panels + first * gate->panel_bytes, count, x, g, columns);
         up->matmul(up->panels + first * up->panel_bytes, count, x, u, columns);
         kernels->swiglu(g, g, u, x->n_tokens * (int)columns);
@@ -284,8 +321,9 @@ static void logits_piece(void *arg, int piece, int thread)
 {
     struct forward *f = arg;
     const struct matrix *w = &f->model->output;
+    struct split parts = split(f, w);
     size_t first, count;
-    piece_range(w, piece, &first, &count);
+    piece_range(&parts, w, piece, &first, &count);
     size_t columns = count * PANEL_ROWS, column = first * PANEL_ROWS;
     size_t valid = (size_t)w->n_rows - column < columns ? (size_t)w->n_rows - column : columns;
     float *y = f->scratch[thread].tile;
@@ -496,8 +534,7 @@ static void run_layer(struct forward *f, int i)
     run_by_tokens(f, quantize_heads_piece);
     multiply(f, &f->heads, (struct product[]){{&l->attn_output, NULL, f->delta}}, 1);
     norm(f, l->ffn_norm, true);
-    const struct matrix *gate = &l->ffn_gate, *up = &l->ffn_up;
-    threads_run(f->pool, n_pieces(gate->panel_bytes > up->panel_bytes ? gate : up), ffn_piece, f);
+    threads_run(f->pool, ffn_split(f, l).n_pieces, ffn_piece, f);
     multiply(f, &f->ff, (struct product[]){{&l->ffn_down, NULL, f->delta}}, 1);
 }
 
@@ -513,7 +550,7 @@ static void run_batch(struct forward *f, const struct row *rows, int n_rows)
     if (f->n_rows == 0)
         return;
     norm(f, f->model->output_norm, true);
-    threads_run(f->pool, n_pieces(&f->model->output), logits_piece, f);
+    threads_run(f->pool, split(f, &f->model->output).n_pieces, logits_piece, f);
 }
 
 void forward_run(struct forward *f, const struct row *rows, int n_rows)

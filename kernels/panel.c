@@ -257,29 +257,30 @@ void panel_pack(enum gguf_type type, const void *rows, size_t n_rows, size_t n_c
                 pack_q5_k(block, r, (struct panel_q5_k *)panel + b);
                 break;
             case GGUF_TYPE_Q6_K: {
-                int8_t *scales = (int8_t *)panel + n_groups * sizeof(struct group_q6);
+                int8_t *scales = panel;
                 uint16_t *d = (uint16_t *)(void *)(scales + n_groups * 32);
-                pack_q6_k(block, r, (struct group_q6 *)panel + b * 8, scales + b * 256, d + b * 16);
+                struct group_q6 *groups = (struct group_q6 *)(void *)(scales + panel_q6_head(n_groups));
+                pack_q6_k(block, r, groups + b * 8, scales + b * 256, d + b * 16);
                 break;
             }
             case GGUF_TYPE_Q4_0: {
-                struct group_q4_0 *groups = panel;
-                ((uint16_t *)(void *)(groups + n_groups))[b * 16 + r] = half_at(block);
+                struct group_q4_0 *groups = (struct group_q4_0 *)(void *)((char *)panel + panel_0_head(n_groups));
+                ((uint16_t *)panel)[b * 16 + r] = half_at(block);
                 words_q4_0(block + 2, w);
                 put_nibbles(groups[b].q, r, w);
                 break;
             }
             case GGUF_TYPE_Q5_0: {
-                struct group_q5_0 *groups = panel;
-                ((uint16_t *)(void *)(groups + n_groups))[b * 16 + r] = half_at(block);
+                struct group_q5_0 *groups = (struct group_q5_0 *)(void *)((char *)panel + panel_0_head(n_groups));
+                ((uint16_t *)panel)[b * 16 + r] = half_at(block);
                 words_q5_0(block, w);
                 put_nibbles(groups[b].q, r, w);
                 put_fifth_bits(groups[b].h, r, w);
                 break;
             }
             case GGUF_TYPE_Q8_0: {
-                struct group_q8_0 *groups = panel;
-                ((uint16_t *)(void *)(groups + n_groups))[b * 16 + r] = half_at(block);
+                struct group_q8_0 *groups = (struct group_q8_0 *)(void *)((char *)panel + panel_0_head(n_groups));
+                ((uint16_t *)panel)[b * 16 + r] = half_at(block);
                 for (int j = 0; j < 8; j++)
                     put_word((uint8_t *)groups[b].q[j], r, word_at(block + 2 + j * 4));
                 break;

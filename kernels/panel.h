@@ -8,7 +8,8 @@
  *   5th bit  h[64]      bit j of each byte belongs to line j
  *   6th too  h[2][64]   bits 2j, 2j+1 of h[0] belong to line j, of h[1] to line j + 4
  *
- * Where quants and scales cannot be interleaved without splitting lines over cache lines, all quants of the panel come first. */
+ * Where quants and scales cannot be interleaved without splitting lines over cache lines, the scales of the whole panel come first, filled up to a
+ * whole line: whoever reads a panel in order meets them before their quants. */
 #ifndef QUERN_PANEL_H
 #define QUERN_PANEL_H
 
@@ -33,13 +34,13 @@ struct panel_q5_k {
 };
 
 /* Q6_K: weight = d * scale * (q - 32).
- * Panel: group_q6 [n_cols / 32], then int8 scale [n_cols / 32][2 halves of 16 columns][16 rows], then f16 d [n_cols / 256][16]. */
+ * Panel: int8 scale [n_cols / 32][2 halves of 16 columns][16 rows], f16 d [n_cols / 256][16]; then group_q6 [n_cols / 32]. */
 struct group_q6 {
     uint8_t q[4][LINE];
     uint8_t h[2][LINE];
 };
 
-/* Q4_0: weight = d * (q - 8); Q5_0: d * (q - 16); Q8_0: d * q. Panel: groups [n_cols / 32], then f16 d [n_cols / 32][16]. */
+/* Q4_0: weight = d * (q - 8); Q5_0: d * (q - 16); Q8_0: d * q. Panel: f16 d [n_cols / 32][16]; then groups [n_cols / 32]. */
 struct group_q4_0 {
     uint8_t q[4][LINE];
 };
@@ -53,18 +54,34 @@ struct group_q8_0 {
 
 /* F32, F16, BF16: [n_cols][16 rows]. */
 
-/* Where the parts behind the quants begin. */
-static inline const int8_t *panel_q6_scales(const void *panel, size_t n_groups)
+/* The parts of a panel of n_groups groups of 32 columns. */
+static inline size_t panel_q6_head(size_t n_groups)
 {
-    return (const int8_t *)panel + n_groups * sizeof(struct group_q6);
+    return (n_groups * 32 + n_groups / GROUPS_PER_K * 32 + LINE - 1) / LINE * LINE;
+}
+static inline const int8_t *panel_q6_scales(const void *panel)
+{
+    return panel;
 }
 static inline const uint16_t *panel_q6_d(const void *panel, size_t n_groups)
 {
-    return (const uint16_t *)(const void *)(panel_q6_scales(panel, n_groups) + n_groups * 32);
+    return (const uint16_t *)(const void *)((const char *)panel + n_groups * 32);
 }
-static inline const uint16_t *panel_group_d(const void *panel, size_t n_groups, size_t group_bytes)
+static inline const struct group_q6 *panel_q6_groups(const void *panel, size_t n_groups)
 {
-    return (const uint16_t *)(const void *)((const char *)panel + n_groups * group_bytes);
+    return (const struct group_q6 *)(const void *)((const char *)panel + panel_q6_head(n_groups));
+}
+static inline size_t panel_0_head(size_t n_groups)
+{
+    return (n_groups * 32 + LINE - 1) / LINE * LINE;
+}
+static inline const uint16_t *panel_0_d(const void *panel)
+{
+    return panel;
+}
+static inline const void *panel_0_groups(const void *panel, size_t n_groups)
+{
+    return (const char *)panel + panel_0_head(n_groups);
 }
 
 #endif

@@ -236,8 +236,8 @@ static void add_q5_k(const void *panel, size_t n_groups, size_t g, const struct 
 static void add_q6_k(const void *panel, size_t n_groups, size_t g, const struct act *x, float *y, size_t y_stride)
 {
     group_quants q;
-    unpack_q6((const struct group_q6 *)panel + g, q);
-    const int8_t *scale = panel_q6_scales(panel, n_groups) + g * 32;
+    unpack_q6(panel_q6_groups(panel, n_groups) + g, q);
+    const int8_t *scale = panel_q6_scales(panel) + g * 32;
     const uint16_t *d = panel_q6_d(panel, n_groups) + g / 8 * 16;
     for (int t = 0; t < x->n_tokens; t++) {
         size_t at = g * (size_t)x->n_tokens + (size_t)t;
@@ -267,22 +267,23 @@ static void add_0(group_quants q, int offset, const uint16_t d[16], size_t g, co
 static void add_q4_0(const void *panel, size_t n_groups, size_t g, const struct act *x, float *y, size_t y_stride)
 {
     group_quants q;
-    unpack_nibbles(((const struct group_q4_0 *)panel)[g].q, q);
-    add_0(q, 8, panel_group_d(panel, n_groups, sizeof(struct group_q4_0)) + g * 16, g, x, y, y_stride);
+    unpack_nibbles(((const struct group_q4_0 *)panel_0_groups(panel, n_groups))[g].q, q);
+    add_0(q, 8, panel_0_d(panel) + g * 16, g, x, y, y_stride);
 }
 
 static void add_q5_0(const void *panel, size_t n_groups, size_t g, const struct act *x, float *y, size_t y_stride)
 {
     group_quants q;
-    unpack_nibbles(((const struct group_q5_0 *)panel)[g].q, q);
-    unpack_fifth_bits(((const struct group_q5_0 *)panel)[g].h, q);
-    add_0(q, 16, panel_group_d(panel, n_groups, sizeof(struct group_q5_0)) + g * 16, g, x, y, y_stride);
+    const struct group_q5_0 *b = (const struct group_q5_0 *)panel_0_groups(panel, n_groups) + g;
+    unpack_nibbles(b->q, q);
+    unpack_fifth_bits(b->h, q);
+    add_0(q, 16, panel_0_d(panel) + g * 16, g, x, y, y_stride);
 }
 
 static void add_q8_0(const void *panel, size_t n_groups, size_t g, const struct act *x, float *y, size_t y_stride)
 {
-    const struct group_q8_0 *b = (const struct group_q8_0 *)panel + g;
-    const uint16_t *d = panel_group_d(panel, n_groups, sizeof *b) + g * 16;
+    const struct group_q8_0 *b = (const struct group_q8_0 *)panel_0_groups(panel, n_groups) + g;
+    const uint16_t *d = panel_0_d(panel) + g * 16;
     for (int t = 0; t < x->n_tokens; t++) {
         size_t at = g * (size_t)x->n_tokens + (size_t)t;
         for (int r = 0; r < PANEL_ROWS; r++) {

@@ -64,19 +64,6 @@ INLINE void load_d(struct scales *s, const uint16_t *d)
         s->d[r] = halves(d + r * 4);
 }
 
-/* Bytes of quants that a group of a type takes, for asking memory ahead. */
-INLINE size_t group_bytes(enum gguf_type type)
-{
-    switch (type) {
-    case GGUF_TYPE_Q4_K: return sizeof(struct panel_q4_k) / GROUPS_PER_K;
-    case GGUF_TYPE_Q5_K: return sizeof(struct panel_q5_k) / GROUPS_PER_K;
-    case GGUF_TYPE_Q6_K: return sizeof(struct group_q6);
-    case GGUF_TYPE_Q4_0: return sizeof(struct group_q4_0);
-    case GGUF_TYPE_Q5_0: return sizeof(struct group_q5_0);
-    default: return sizeof(struct group_q8_0);
-    }
-}
-
 /* The scales of group i of a panel of n_groups groups. */
 INLINE void load_scales(enum gguf_type type, struct scales *s, const void *panel, size_t n_groups, size_t i)
 {
@@ -87,12 +74,12 @@ INLINE void load_scales(enum gguf_type type, struct scales *s, const void *panel
         const struct panel_q5_k *b = (const struct panel_q5_k *)panel + i / 8;
         load_scales_k(s, b->d, b->dmin, b->scale, b->min, i % 8);
     } else if (type == GGUF_TYPE_Q6_K) {
-        const int8_t *scale = panel_q6_scales(panel, n_groups) + i * 32;
+        const int8_t *scale = panel_q6_scales(panel) + i * 32;
         widen_s8(vld1q_s8(scale), s->scale0);
         widen_s8(vld1q_s8(scale + 16), s->scale1);
         load_d(s, panel_q6_d(panel, n_groups) + i / 8 * 16);
     } else {
-        load_d(s, panel_group_d(panel, n_groups, group_bytes(type)) + i * 16);
+        load_d(s, panel_0_d(panel) + i * 16);
     }
 }
 
@@ -131,7 +118,7 @@ INLINE int quant_magnitude(enum gguf_type type, bool centred)
 
 /* The quants of 4 rows of group i: line j in q[j]. Centred: the offset is taken off, which pays when several tokens use them; otherwise the caller
  * subtracts offset * the sum of the activations. */
-INLINE void load_quants(enum gguf_type type, int8x16_t out[8], const void *panel, size_t i, int quarter, bool centred)
+INLINE void load_quants(enum gguf_type type, int8x16_t out[8], const void *panel, size_t n_groups, size_t i, int quarter, bool centred)
 {
     uint8x16_t q[8];
     if (type == GGUF_TYPE_Q4_K) {
@@ -141,21 +128,21 @@ INLINE void load_quants(enum gguf_type type, int8x16_t out[8], const void *panel
         unpack_nibbles(q, b->q[i % 8], quarter);
         unpack_fifth_bits(q, b->h[i % 8], quarter);
     } else if (type == GGUF_TYPE_Q6_K) {
-        const struct group_q6 *b = (const struct group_q6 *)panel + i;
+        const struct group_q6 *b = panel_q6_groups(panel, n_groups) + i;
         unpack_nibbles(q, b->q, quarter);
 #pragma GCC unroll 8
         for (int j = 0; j < 8; j++)
             q[j] = vbslq_u8(vdupq_n_u8(48), shift(vld1q_u8(b->h[j / 4] + quarter * 16), 4 - j % 4 * 2), q[j]);
     } else if (type == GGUF_TYPE_Q4_0) {
-        unpack_nibbles(q, ((const struct group_q4_0 *)panel)[i].q, quarter);
+        unpack_nibbles(q, ((const struct group_q4_0 *)panel_0_groups(panel, n_groups))[i].q, quarter);
     } else if (type == GGUF_TYPE_Q5_0) {
-        const struct group_q5_0 *b = (const struct group_q5_0 *)panel + i;
+        const struct group_q5_0 *b = (const struct group_q5_0 *)panel_0_groups(panel, n_groups) + i;
         unpack_nibbles(q, b->q, quarter);
         unpack_fifth_bits(q, b->h, quarter);
     } else {
 #pragma GCC unroll 8
         for (int j = 0; j < 8; j++)
-            q[j] = vreinterpretq_u8_s8(vld1q_s8(((const struct group_q8_0 *)panel)[i].q[j] + quarter * 16));
+            q[j] = vreinterpretq_u8_s8(vld1q_s8(((const struct group_q8_0 *)panel_0_groups(panel, n_groups))[i].q[j] + quarter * 16));
     }
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {

@@ -31,12 +31,12 @@ INLINE int32x4_t twice_s32(const int32x4_t v[4], int k)
     return k & 1 ? vzip2q_s32(v[k / 2], v[k / 2]) : vzip1q_s32(v[k / 2], v[k / 2]);
 }
 
-INLINE void load_half(enum gguf_type type, struct half *h, const void *panel, size_t i, int which, const struct scales *s)
+INLINE void load_half(enum gguf_type type, struct half *h, const void *panel, size_t n_groups, size_t i, int which, const struct scales *s)
 {
 #pragma GCC unroll 2
     for (int part = 0; part < 2; part++) {
         int8x16_t lines[8];
-        load_quants(type, lines, panel, i, which * 2 + part, true);
+        load_quants(type, lines, panel, n_groups, i, which * 2 + part, true);
 #pragma GCC unroll 4
         for (int c = 0; c < 4; c++) {
             int32x4_t a = vreinterpretq_s32_s8(lines[c * 2]), b = vreinterpretq_s32_s8(lines[c * 2 + 1]);
@@ -102,7 +102,7 @@ INLINE void run_tokens(enum gguf_type type, const char *panel, size_t n_groups, 
 #pragma GCC unroll 2
         for (int which = 0; which < 2; which++) {
             struct half h;
-            load_half(type, &h, panel, i, which, &s);
+            load_half(type, &h, panel, n_groups, i, which, &s);
             size_t t = 0;
             for (; t + 2 <= n; t += 2)
                 add_pair(type, &h, a + t * ACT_GROUP, a + (t + 1) * ACT_GROUP, neighbours(d + t), neighbours(sum + t), acc[t] + which * 16);

@@ -5,11 +5,12 @@
  *                                 sum + lines first .. last - 1 of 4 rows (quants of at most that magnitude) times the activations
  *
  * and, where it has something better than one token at a time for several (i8mm), SEVERAL_TOKENS and its own run_tokens. */
+#define AHEAD 2048
+#include "kernels/ahead.h"
 #include "kernels/arm/groups.h"
 
 enum {
-    RUN = 64,    /* tokens whose sums (RUN * 64 bytes) stay in the first-level cache beside the activations of a group */
-    AHEAD = 2048 /* bytes that memory is asked for ahead of the quants in use */
+    RUN = 64 /* tokens whose sums (RUN * 64 bytes) stay in the first-level cache beside the activations of a group */
 };
 
 /* One token, 4 rows. from: what the sums over columns 0..15 and 16..31 start at (only the first of them but for Q6_K). */
@@ -23,15 +24,14 @@ INLINE float32x4_t add_token(enum gguf_type type, bool centred, const int8x16_t 
 }
 
 /* A single token: sums in registers, every group unpacked and used once. */
-INLINE void one_token(enum gguf_type type, const char *panel, size_t n_groups, const struct act *x, float *y)
+INLINE void one_token(enum gguf_type type, const char *panel, const char *end, size_t n_groups, const struct act *x, float *y)
 {
-    const size_t bytes = group_bytes(type);
+    const size_t bytes = panel_group_bytes(type);
     float32x4_t acc[4];
     for (int r = 0; r < 4; r++)
         acc[r] = vdupq_n_f32(0);
     for (size_t i = 0; i < n_groups; i++) {
-        for (size_t ahead = 0; ahead < bytes; ahead += LINE)
-            __builtin_prefetch(panel + i * bytes + AHEAD + ahead);
+        ask_for(panel + AHEAD + i * bytes, bytes, end);
         struct scales s;
         load_scales(type, &s, panel, n_groups, i);
         struct words a = load_words(x->q + i * ACT_GROUP);
@@ -41,7 +41,7 @@ INLINE void one_token(enum gguf_type type, const char *panel, size_t n_groups, c
 #pragma GCC unroll 4
         for (int r = 0; r < 4; r++) {
             int8x16_t q[8];
-            load_quants(type, q, panel, i, r, false);
+            load_quants(type, q, panel, n_groups, i, r, false);
             acc[r] = add_token(type, false, q, &s, r, a, from, d, sum, acc[r]);
             __asm__ volatile("" ::: "memory"); /* quarter after quarter: all loads first would be more than the registers hold */
         }
@@ -64,8 +64,8 @@ INLINE void run_tokens(enum gguf_type type, const char *panel, size_t n_groups, 
 #pragma GCC unroll 2
         for (int r = 0; r < 4; r += 2) {
             int8x16_t q[2][8];
-            load_quants(type, q[0], panel, i, r, true);
-            load_quants(type, q[1], panel, i, r + 1, true);
+            load_quants(type, q[0], panel, n_groups, i, r, true);
+            load_quants(type, q[1], panel, n_groups, i, r + 1, true);
             for (size_t t = 0; t < n; t++) {
                 struct words w = load_words(a + t * ACT_GROUP);
                 float *c = acc[t] + r * 4;
@@ -82,10 +82,13 @@ INLINE void run_tokens(enum gguf_type type, const char *panel, size_t n_groups, 
 INLINE void matmul(enum gguf_type type, const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)
 {
     const size_t n_groups = (size_t)x->n_cols / ACT_GROUP, n_tokens = (size_t)x->n_tokens, bytes = panel_bytes(type, (size_t)x->n_cols);
+    const char *end = (const char *)panels + n_panels * bytes;
+    if (n_tokens == 1)
+        ask_for(panels, AHEAD, end);
     for (size_t p = 0; p < n_panels; p++, y += PANEL_ROWS) {
         const char *panel = (const char *)panels + p * bytes;
         if (n_tokens == 1) {
-            one_token(type, panel, n_groups, x, y);
+            one_token(type, panel, end, n_groups, x, y);
             continue;
         }
         for (size_t first = 0; first < n_tokens; first += RUN) {
@@ -117,7 +120,7 @@ static uint64_t read_all(const void *p, size_t n)
     const uint64_t *words = p;
     uint64x2_t a = vdupq_n_u64(0), b = a, c = a, d = a;
     for (size_t i = 0; i < n / sizeof *words; i += 8) {
-        __builtin_prefetch((const char *)(words + i) + AHEAD);
+        ask_for((const char *)(words + i) + AHEAD, LINE, (const char *)p + n);
         a = veorq_u64(a, vld1q_u64(words + i));
         b = veorq_u64(b, vld1q_u64(words + i + 2));
         c = veorq_u64(c, vld1q_u64(words + i + 4));

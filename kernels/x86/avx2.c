@@ -4,6 +4,7 @@
  * activations that is broadcast to all lanes and adds pairs into 16 bits; how many of those can be added up before 16 bits overflow depends on
  * the quants: 8 of 4 bits (8 * 2 * 15 * 127 = 30480), 4 of 5 bits (31496), 2 of 6 bits (32004), 1 of 8 bits (32512). VPMADDWD then widens
  * to 32 bits and multiplies with the integer scale of the row in the same instruction. */
+#include "kernels/ahead.h"
 #include "kernels/levels.h"
 #include "kernels/panel.h"
 #include "kernels/x86/lanes256.h"
@@ -107,7 +108,7 @@ INLINE void load_q5_k(struct group *g, const void *panel, size_t n_groups, size_
 
 INLINE void load_q6_k(struct group *g, const void *panel, size_t n_groups, size_t i, int half)
 {
-    const struct group_q6 *b = (const struct group_q6 *)panel + i;
+    const struct group_q6 *b = panel_q6_groups(panel, n_groups) + i;
     unpack_nibbles(g, b->q, half);
     const __m256i bits = _mm256_set1_epi8(48);
 #pragma GCC unroll 8
@@ -117,7 +118,7 @@ INLINE void load_q6_k(struct group *g, const void *panel, size_t n_groups, size_
         h = shift > 0 ? _mm256_slli_epi16(h, shift) : shift < 0 ? _mm256_srli_epi16(h, -shift) : h;
         g->q[j] = _mm256_or_si256(g->q[j], _mm256_and_si256(h, bits));
     }
-    const int8_t *scale = panel_q6_scales(panel, n_groups) + i * 32 + half * 8;
+    const int8_t *scale = panel_q6_scales(panel) + i * 32 + half * 8;
     const __m256i low = _mm256_set1_epi32(0xFFFF);
     __m256i s0 = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)scale));
     __m256i s1 = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(scale + 16)));
@@ -129,26 +130,26 @@ INLINE void load_q6_k(struct group *g, const void *panel, size_t n_groups, size_
 
 INLINE void load_q4_0(struct group *g, const void *panel, size_t n_groups, size_t i, int half)
 {
-    unpack_nibbles(g, ((const struct group_q4_0 *)panel)[i].q, half);
-    g->d = halves(panel_group_d(panel, n_groups, sizeof(struct group_q4_0)) + i * 16 + half * 8);
+    unpack_nibbles(g, ((const struct group_q4_0 *)panel_0_groups(panel, n_groups))[i].q, half);
+    g->d = halves(panel_0_d(panel) + i * 16 + half * 8);
 }
 
 INLINE void load_q5_0(struct group *g, const void *panel, size_t n_groups, size_t i, int half)
 {
-    const struct group_q5_0 *b = (const struct group_q5_0 *)panel + i;
+    const struct group_q5_0 *b = (const struct group_q5_0 *)panel_0_groups(panel, n_groups) + i;
     unpack_nibbles(g, b->q, half);
     unpack_fifth_bits(g, b->h, half);
-    g->d = halves(panel_group_d(panel, n_groups, sizeof *b) + i * 16 + half * 8);
+    g->d = halves(panel_0_d(panel) + i * 16 + half * 8);
 }
 
 INLINE void load_q8_0(struct group *g, const void *panel, size_t n_groups, size_t i, int half)
 {
-    const struct group_q8_0 *b = (const struct group_q8_0 *)panel + i;
+    const struct group_q8_0 *b = (const struct group_q8_0 *)panel_0_groups(panel, n_groups) + i;
     g->signed_q = b->q[0] + half * 32;
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++)
         g->q[j] = _mm256_abs_epi8(load(g->signed_q + j * LINE));
-    g->d = halves(panel_group_d(panel, n_groups, sizeof *b) + i * 16 + half * 8);
+    g->d = halves(panel_0_d(panel) + i * 16 + half * 8);
 }
 
 /* ---- multiply a group with one token: a the 32 activations, at their index among the scales; returns acc and the group's share ---- */
@@ -244,21 +245,20 @@ INLINE __m256 token_q8_0(const struct group *g, const struct act *x, size_t at, 
 
 enum { RUN = 64 }; /* tokens whose sums (RUN * 64 bytes) stay in the first-level cache beside the activations of a group */
 
-/* How far ahead of the quants in use memory is asked for: about one panel line by line; measured, see README. */
-enum { AHEAD = 4096 };
-
-#define MATMUL(name, type, group_bytes)                                                                                                \
+#define MATMUL(name, type)                                                                                                \
     static void matmul_##name(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)                     \
     {                                                                                                                                  \
         const size_t n_groups = (size_t)x->n_cols / ACT_GROUP, n_tokens = (size_t)x->n_tokens;                                         \
-        const size_t bytes = panel_bytes(type, (size_t)x->n_cols);                                                                     \
+        const size_t bytes = panel_bytes(type, (size_t)x->n_cols), group_bytes = panel_group_bytes(type);                              \
+        const char *end = (const char *)panels + n_panels * bytes;                                                                     \
+        if (n_tokens == 1)                                                                                                             \
+            ask_for(panels, AHEAD, end);                                                                                               \
         for (size_t p = 0; p < n_panels; p++, y += PANEL_ROWS) {                                                                       \
             const char *panel = (const char *)panels + p * bytes;                                                                      \
             if (n_tokens == 1) {                                                                                                       \
                 __m256 acc0 = _mm256_setzero_ps(), acc1 = _mm256_setzero_ps();                                                         \
                 for (size_t i = 0; i < n_groups; i++) {                                                                                \
-                    for (size_t ahead = 0; ahead < group_bytes; ahead += LINE)                                                         \
-                        _mm_prefetch(panel + i * group_bytes + AHEAD + ahead, _MM_HINT_T0);                                            \
+                    ask_for(panel + AHEAD + i * group_bytes, group_bytes, end);                                                        \
                     struct group g;                                                                                                    \
                     load_##name(&g, panel, n_groups, i, 0);                                                                            \
                     acc0 = token_##name(&g, x, i, acc0);                                                                               \
@@ -287,19 +287,19 @@ enum { AHEAD = 4096 };
         }                                                                                                                              \
     }
 
-MATMUL(q4_k, GGUF_TYPE_Q4_K, sizeof(struct panel_q4_k) / GROUPS_PER_K)
-MATMUL(q5_k, GGUF_TYPE_Q5_K, sizeof(struct panel_q5_k) / GROUPS_PER_K)
-MATMUL(q6_k, GGUF_TYPE_Q6_K, sizeof(struct group_q6))
-MATMUL(q4_0, GGUF_TYPE_Q4_0, sizeof(struct group_q4_0))
-MATMUL(q5_0, GGUF_TYPE_Q5_0, sizeof(struct group_q5_0))
-MATMUL(q8_0, GGUF_TYPE_Q8_0, sizeof(struct group_q8_0))
+MATMUL(q4_k, GGUF_TYPE_Q4_K)
+MATMUL(q5_k, GGUF_TYPE_Q5_K)
+MATMUL(q6_k, GGUF_TYPE_Q6_K)
+MATMUL(q4_0, GGUF_TYPE_Q4_0)
+MATMUL(q5_0, GGUF_TYPE_Q5_0)
+MATMUL(q8_0, GGUF_TYPE_Q8_0)
 
 static uint64_t read_all(const void *p, size_t n)
 {
     const char *c = p;
     __m256i a = _mm256_setzero_si256(), b = a;
     for (size_t i = 0; i < n; i += 64) {
-        _mm_prefetch(c + i + AHEAD, _MM_HINT_T0);
+        ask_for(c + i + AHEAD, LINE, c + n);
         a = _mm256_xor_si256(a, load(c + i));
         b = _mm256_xor_si256(b, load(c + i + 32));
     }

@@ -2,6 +2,7 @@
  *
  * A 512-bit register holds a whole line of a panel: a word of 4 columns for 16 rows. VPDPBUSD multiplies the unsigned quants with a word of activations broadcast from
  * memory and adds the four products to a 32-bit sum, exactly. Integer scales are applied in float, where the product is still exact (see scalar.c). */
+#include "kernels/ahead.h"
 #include "kernels/levels.h"
 #include "kernels/panel.h"
 #include "kernels/x86/lanes512.h"
@@ -32,8 +33,7 @@ INLINE __m512i bytes(const void *p)
 
 enum {
     RUN = 64,        /* tokens whose sums stay in the first-level cache */
-    INTERLEAVED = 4, /* tokens that go side by side */
-    AHEAD = 4096     /* bytes that memory is asked for ahead of the quants in use */
+    INTERLEAVED = 4  /* tokens that go side by side */
 };
 
 /* A group of 32 columns for 16 rows, ready to multiply. What of it is used depends on the type. */
@@ -121,13 +121,13 @@ INLINE void load_q5_k(struct group *g, const void *panel, size_t n_groups, size_
 
 INLINE void load_q6_k(struct group *g, const void *panel, size_t n_groups, size_t i)
 {
-    const struct group_q6 *b = (const struct group_q6 *)panel + i;
+    const struct group_q6 *b = panel_q6_groups(panel, n_groups) + i;
     unpack_nibbles(g, b->q);
     const __m512i bits = _mm512_set1_epi8(48);
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++)
         g->q[j] = and_or(shift(load(b->h[j / 4]), 4 - j % 4 * 2), bits, g->q[j]);
-    const int8_t *scale = panel_q6_scales(panel, n_groups) + i * 32;
+    const int8_t *scale = panel_q6_scales(panel) + i * 32;
     g->scale0 = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)scale)));
     g->scale1 = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(scale + 16))));
     g->d = halves(panel_q6_d(panel, n_groups) + i / 8 * 16);
@@ -135,26 +135,26 @@ INLINE void load_q6_k(struct group *g, const void *panel, size_t n_groups, size_
 
 INLINE void load_q4_0(struct group *g, const void *panel, size_t n_groups, size_t i)
 {
-    unpack_nibbles(g, ((const struct group_q4_0 *)panel)[i].q);
-    g->d = halves(panel_group_d(panel, n_groups, sizeof(struct group_q4_0)) + i * 16);
+    unpack_nibbles(g, ((const struct group_q4_0 *)panel_0_groups(panel, n_groups))[i].q);
+    g->d = halves(panel_0_d(panel) + i * 16);
 }
 
 INLINE void load_q5_0(struct group *g, const void *panel, size_t n_groups, size_t i)
 {
-    const struct group_q5_0 *b = (const struct group_q5_0 *)panel + i;
+    const struct group_q5_0 *b = (const struct group_q5_0 *)panel_0_groups(panel, n_groups) + i;
     unpack_nibbles(g, b->q);
     unpack_fifth_bits(g, b->h);
-    g->d = halves(panel_group_d(panel, n_groups, sizeof *b) + i * 16);
+    g->d = halves(panel_0_d(panel) + i * 16);
 }
 
 /* The signed quants get 128 added to be unsigned; 128 * the sum of the activations is subtracted again. */
 INLINE void load_q8_0(struct group *g, const void *panel, size_t n_groups, size_t i)
 {
-    const struct group_q8_0 *b = (const struct group_q8_0 *)panel + i;
+    const struct group_q8_0 *b = (const struct group_q8_0 *)panel_0_groups(panel, n_groups) + i;
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++)
         g->q[j] = _mm512_xor_si512(load(b->q[j]), _mm512_set1_epi8(-128));
-    g->d = halves(panel_group_d(panel, n_groups, sizeof *b) + i * 16);
+    g->d = halves(panel_0_d(panel) + i * 16);
 }
 
 /* ---- multiply a group with n consecutive tokens, from index `at` of the scales on; adds the group's share to acc ----
@@ -237,13 +237,12 @@ INLINE void tokens_q8_0(const struct group *g, const struct act *x, size_t at, i
 
 /* ---- the loops: few tokens with their sums in registers, or a run of tokens with a group held in registers ---- */
 
-#define FEW_TOKENS(name, count, group_bytes)                                                                                           \
+#define FEW_TOKENS(name, count)                                                                                           \
     {                                                                                                                                  \
         __m512 acc[count];                                                                                                             \
         _Pragma("GCC unroll 4") for (size_t t = 0; t < count; t++) acc[t] = _mm512_setzero_ps();                                       \
         for (size_t i = 0; i < n_groups; i++) {                                                                                        \
-            for (size_t ahead = 0; ahead < group_bytes; ahead += LINE)                                                                 \
-                _mm_prefetch(panel + i * group_bytes + AHEAD + ahead, _MM_HINT_T0);                                                    \
+            ask_for(panel + AHEAD + i * group_bytes, group_bytes, end);                                                                \
             struct group g;                                                                                                            \
             load_##name(&g, panel, n_groups, i);                                                                                       \
             tokens_##name(&g, x, i * count, count, acc);                                                                               \
@@ -260,22 +259,25 @@ INLINE void tokens_q8_0(const struct group *g, const struct act *x, size_t at, i
         _Pragma("GCC unroll 8") for (size_t k = 0; k < n; k++) _mm512_store_ps(acc[t + k], sums[k]);                                   \
     }
 
-#define MATMUL(name, type, group_bytes)                                                                                                \
+#define MATMUL(name, type)                                                                                                \
     static void matmul_##name(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)                     \
     {                                                                                                                                  \
         const size_t n_groups = (size_t)x->n_cols / ACT_GROUP, n_tokens = (size_t)x->n_tokens;                                         \
-        const size_t panel_size = panel_bytes(type, (size_t)x->n_cols);                                                                \
+        const size_t panel_size = panel_bytes(type, (size_t)x->n_cols), group_bytes = panel_group_bytes(type);                         \
+        const char *end = (const char *)panels + n_panels * panel_size;                                                                \
+        if (n_tokens <= 4)                                                                                                             \
+            ask_for(panels, AHEAD, end);                                                                                               \
         for (size_t p = 0; p < n_panels; p++, y += PANEL_ROWS) {                                                                       \
             const char *panel = (const char *)panels + p * panel_size;                                                                 \
             switch (n_tokens) {                                                                                                        \
             case 1:                                                                                                                    \
-                FEW_TOKENS(name, 1, group_bytes)                                                                                       \
+                FEW_TOKENS(name, 1)                                                                                                    \
                 continue;                                                                                                              \
             case 2:                                                                                                                    \
-                FEW_TOKENS(name, 2, group_bytes)                                                                                       \
+                FEW_TOKENS(name, 2)                                                                                                    \
                 continue;                                                                                                              \
             case 4:                                                                                                                    \
-                FEW_TOKENS(name, 4, group_bytes)                                                                                       \
+                FEW_TOKENS(name, 4)                                                                                                    \
                 continue;                                                                                                              \
             default:                                                                                                                   \
                 break;                                                                                                                 \
@@ -299,19 +301,19 @@ INLINE void tokens_q8_0(const struct group *g, const struct act *x, size_t at, i
         }                                                                                                                              \
     }
 
-MATMUL(q4_k, GGUF_TYPE_Q4_K, sizeof(struct panel_q4_k) / GROUPS_PER_K)
-MATMUL(q5_k, GGUF_TYPE_Q5_K, sizeof(struct panel_q5_k) / GROUPS_PER_K)
-MATMUL(q6_k, GGUF_TYPE_Q6_K, sizeof(struct group_q6))
-MATMUL(q4_0, GGUF_TYPE_Q4_0, sizeof(struct group_q4_0))
-MATMUL(q5_0, GGUF_TYPE_Q5_0, sizeof(struct group_q5_0))
-MATMUL(q8_0, GGUF_TYPE_Q8_0, sizeof(struct group_q8_0))
+MATMUL(q4_k, GGUF_TYPE_Q4_K)
+MATMUL(q5_k, GGUF_TYPE_Q5_K)
+MATMUL(q6_k, GGUF_TYPE_Q6_K)
+MATMUL(q4_0, GGUF_TYPE_Q4_0)
+MATMUL(q5_0, GGUF_TYPE_Q5_0)
+MATMUL(q8_0, GGUF_TYPE_Q8_0)
 
 static uint64_t read_all(const void *p, size_t n)
 {
     const char *c = p;
     __m512i a = _mm512_setzero_si512();
     for (size_t i = 0; i < n; i += LINE) {
-        _mm_prefetch(c + i + AHEAD, _MM_HINT_T0);
+        ask_for(c + i + AHEAD, LINE, c + n);
         a = _mm512_xor_si512(a, load(c + i));
     }
     uint64_t x[8];
