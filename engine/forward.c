@@ -130,7 +130,7 @@ static size_t tile_floats(const struct model_shape *s, int n_threads)
 {
     size_t many = 2 * TILE * PIECE_PANELS * PANEL_ROWS;
     size_t widest = s->n_vocab > 2 * s->n_ff ? (size_t)s->n_vocab : 2 * (size_t)s->n_ff;
-    size_t few = FEW_ROWS * (widest / 4 * 3 / (size_t)n_threads + 8 * PANEL_ROWS);
+    size_t few = FEW_ROWS * (widest / 8 * 7 / (size_t)n_threads + 8 * PANEL_ROWS);
     return many > few ? many : few;
 }
 
@@ -220,7 +220,7 @@ struct product_step {
  * whole groups of activations.
  *
  * With many rows a piece should stay in the second-level cache while all tiles of activations go past it, so all pieces are small. With few rows weights stream from
- * memory, which is fastest in long runs: three quarters go out in one run for each thread, the rest in small pieces to whoever is done first. */
+ * memory, which is fastest in long runs: seven eighths go out in one run for each thread, the rest in small pieces to whoever is done first. */
 struct split {
     int large, n_large, small, n_pieces;
 };
@@ -233,7 +233,7 @@ static struct split split(const struct forward *f, const struct matrix *w)
     s.small = s.small < 2 ? 2 : s.small > PIECE_PANELS ? PIECE_PANELS : s.small;
     if (f->n_rows <= FEW_ROWS && w->panel_bytes * w->n_panels >= (size_t)f->n_threads * 4 * PIECE_BYTES) {
         s.n_large = f->n_threads;
-        s.large = (n / 4 * 3 / f->n_threads) & ~1;
+        s.large = (n / 8 * 7 / f->n_threads) & ~1;
     }
     s.n_pieces = s.n_large + (n - s.n_large * s.large + s.small - 1) / s.small;
     return s;
