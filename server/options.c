@@ -54,8 +54,8 @@ static const struct flag flags[] = {
     {"--max-body", NULL, "BYTES", "of a request's body; more gets a 413 (default: 1048576)", SIZE, AT(net.limits.max_body), 1024, 1 << 30},
     {"--max-head", NULL, "BYTES", "of a request's first line and headers; more gets a 431 (default: 16384)", SIZE, AT(net.limits.max_head), 1024, 1 << 20},
     {"Access", NULL, NULL, NULL, HEADING, 0, 0, 0},
-    {"--api-key", NULL, "KEY", "requests must carry 'Authorization: Bearer KEY'; only /health is open. Other users of\n"
-                               "the machine can read a command line: QUERN_API_KEY or --api-key-file keeps the key off it", TEXT, AT(key), 0, 0},
+    {"--api-key", NULL, "KEY", "requests must carry 'Authorization: Bearer KEY'; only /health and the page are open.\n"
+                               "Shells and process managers keep command lines: QUERN_API_KEY or --api-key-file keeps the key off it", TEXT, AT(key), 0, 0},
     {"--api-key-file", NULL, "FILE", "the key is the first line of this file", TEXT, SIZE_MAX, 0, 0},
     {"--allow-no-key", NULL, NULL, "listen beyond this machine without a key: anyone who can reach the port can use it", FLAG, AT(allow_no_key), 0, 0},
     {"Other", NULL, NULL, NULL, HEADING, 0, 0, 0},
@@ -244,6 +244,8 @@ static bool read_flags(struct reading *r, int argc, char **argv, struct error *e
         }
         if (!set_flag(r, f, value, err))
             return false;
+        if (f->where == AT(key)) /* ps shows the command line to every user of the machine */
+            memset(argv[i] + (value - argv[i]), '*', strlen(value));
     }
     return true;
 }
