@@ -7,7 +7,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const program = resolve(process.env.QUERN_SERVER ?? join(root, 'build/quern-server'));
 export const model = join(root, 'models/quern-tiny-q4_k_m.gguf');
 
-/** Resolves once the server is ready: { port, baseURL, stderr(), stop() }. stop() resolves to the exit code. */
+/** Resolves once the server is ready: { port, baseURL, stderr(), signal(name), stop() }. stop() resolves to the exit code. */
 export async function startServer(...flags) {
   const child = spawn(program, ['-m', model, '--port', '0', ...flags], { stdio: ['ignore', 'ignore', 'pipe'] });
   let log = '';
@@ -33,6 +33,7 @@ export async function startServer(...flags) {
     port,
     baseURL: `http://127.0.0.1:${port}/v1`,
     stderr: () => log,
+    signal: (name) => child.kill(name),
     async stop() {
       child.kill('SIGTERM');
       return ended;
