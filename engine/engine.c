@@ -21,7 +21,7 @@ struct engine {
     bool *silent;      /* [n_vocab], for vocabulary */
     struct row *rows;  /* [scheduler_max_rows] */
     float *logits;     /* [n_parallel][n_vocab] */
-    char *architecture, *name;
+    char *architecture, *name, *chat_template;
     struct engine_info info;
     /* Written by the engine thread, for engine_get_stats. */
     atomic_uint_least64_t n_batches, n_batch_sequences;
@@ -88,7 +88,8 @@ static bool open_file(struct engine *e, const struct engine_options *o, struct e
         return false;
     e->architecture = metadata_string(e->file, "general.architecture");
     e->name = metadata_string(e->file, "general.name");
-    return e->architecture && e->name ? true : error_set(err, "out of memory for the model's name");
+    e->chat_template = metadata_string(e->file, "tokenizer.chat_template");
+    return e->architecture && e->name && e->chat_template ? true : error_set(err, "out of memory for the model's name");
 }
 
 static bool open_model(struct engine *e, const struct engine_options *o, struct error *err)
@@ -127,7 +128,7 @@ static bool open_run(struct engine *e, const struct engine_options *o, struct er
         return error_set(err, "out of memory for batches of %d rows and the logits of %d sequences", n_batch, n_parallel);
     e->vocabulary = (struct vocabulary){.tokenizer = e->tokenizer, .n_vocab = shape->n_vocab, .silent = e->silent};
     e->info = (struct engine_info){
-        .kernel_level = e->kernels->level, .architecture = e->architecture, .name = e->name,
+        .kernel_level = e->kernels->level, .architecture = e->architecture, .name = e->name, .chat_template = e->chat_template,
         .n_threads = threads_count(e->pool), .n_ctx = n_ctx, .n_ctx_train = shape->n_ctx_train,
         .n_parallel = n_parallel, .max_queue = max_queue,
         .n_layers = shape->n_layers, .n_embd = shape->n_embd, .n_vocab = shape->n_vocab,
@@ -170,6 +171,7 @@ void engine_close(struct engine *e)
     free(e->logits);
     free(e->architecture);
     free(e->name);
+    free(e->chat_template);
     free(e);
 }
 

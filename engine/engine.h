@@ -32,6 +32,7 @@ struct engine_info {
     const char *kernel_level;   /* "avx2", ... */
     const char *architecture;   /* "qwen2" */
     const char *name;           /* general.name, or "" */
+    const char *chat_template;  /* tokenizer.chat_template as it stands in the file, or "" (tokenizer/chat.h is what conversations are written with) */
     int n_threads;
     int n_ctx;                  /* positions per sequence in this run */
     int n_ctx_train;            /* the model's own */

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
-static const char json_type[] = "application/json; charset=utf-8";
+const char api_json_type[] = "application/json; charset=utf-8";
 
 struct api *api_new(const struct api_options *options)
 {
@@ -55,9 +55,9 @@ void api_send_error(struct exchange *x, const struct api_error *err)
     const char *headers = err->status == 401 ? "WWW-Authenticate: Bearer\r\n" : err->status == 503 ? "Retry-After: 1\r\n" : "";
     static const char fallback[] = "{\"error\":{\"message\":\"The server is out of memory.\",\"type\":\"server_error\",\"param\":null,\"code\":null}}";
     if (w.failed)
-        exchange_reply(x, 503, headers, json_type, fallback, sizeof fallback - 1);
+        exchange_reply(x, 503, headers, api_json_type, fallback, sizeof fallback - 1);
     else
-        exchange_reply(x, err->status, headers, json_type, w.data, w.length);
+        exchange_reply(x, err->status, headers, api_json_type, w.data, w.length);
     json_writer_free(&w);
 }
 
@@ -73,127 +73,63 @@ void api_send_status(struct exchange *x, int status, struct json_writer *w)
         api_out_of_memory(&err);
         api_send_error(x, &err);
     } else {
-        exchange_reply(x, status, "", json_type, w->data, w->length);
+        exchange_reply(x, status, "", api_json_type, w->data, w->length);
     }
     json_writer_free(w);
 }
 
-/* ---- small routes ---- */
+/* ---- routing ---- */
 
-static void send_health(const struct api *a, struct exchange *x)
-{
-    static const char ok[] = "{\"status\":\"ok\"}", loading[] = "{\"status\":\"loading\"}";
-    if (a->engine)
-        exchange_reply(x, 200, "", json_type, ok, sizeof ok - 1);
-    else
-        exchange_reply(x, 503, "Retry-After: 1\r\n", json_type, loading, sizeof loading - 1);
-}
+typedef bool get_handler(struct api *a, struct exchange *x, const struct http_parser *r, struct api_error *err);
+typedef bool post_handler(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
 
-static void write_model(struct json_writer *w, const struct api *a)
+static bool send_page(struct api *a, struct exchange *x, const struct http_parser *r, struct api_error *err)
 {
-    const struct engine_info *info = engine_info(a->engine);
-    json_begin_object(w);
-    json_key(w, "id");
-    json_text(w, a->options.model);
-    json_key(w, "object");
-    json_text(w, "model");
-    json_key(w, "created");
-    json_int(w, a->started);
-    json_key(w, "owned_by");
-    json_text(w, "quern");
-    json_key(w, "meta");
-    json_begin_object(w);
-    json_key(w, "name");
-    json_text(w, info->name);
-    json_key(w, "n_ctx");
-    json_int(w, info->n_ctx);
-    json_key(w, "n_ctx_train");
-    json_int(w, info->n_ctx_train);
-    json_key(w, "n_embd");
-    json_int(w, info->n_embd);
-    json_key(w, "n_vocab");
-    json_int(w, info->n_vocab);
-    json_key(w, "n_params");
-    json_int(w, (int64_t)info->n_params);
-    json_key(w, "size");
-    json_int(w, (int64_t)info->model_bytes);
-    json_end_object(w);
-    json_end_object(w);
-}
-
-static void send_models(const struct api *a, struct exchange *x)
-{
-    struct json_writer w = {0};
-    json_begin_object(&w);
-    json_key(&w, "object");
-    json_text(&w, "list");
-    json_key(&w, "data");
-    json_begin_array(&w);
-    write_model(&w, a);
-    json_end_array(&w);
-    json_end_object(&w);
-    api_send_json(x, &w);
-}
-
-static bool send_model(const struct api *a, struct exchange *x, const char *name, struct api_error *err)
-{
-    if (strcmp(name, a->options.model) != 0)
-        return api_fail(err, 404, "model_not_found", "model", "There is no model '%.128s' here; this server has '%.128s'.", name, a->options.model);
-    struct json_writer w = {0};
-    write_model(&w, a);
-    api_send_json(x, &w);
+    (void)a;
+    (void)err;
+    page_send(x, r);
     return true;
 }
 
-/* A 404 when it is off, as for any address that is not served: nothing is broken that an alarm on 5xx should tell. */
-static bool send_metrics(const struct api *a, struct exchange *x, struct api_error *err)
-{
-    if (!a->options.metrics)
-        return api_fail(err, 404, "metrics_disabled", NULL, "Metrics are off; start quern-server with --metrics to have them here.");
-    struct engine_stats stats;
-    if (a->engine)
-        engine_get_stats(a->engine, &stats);
-    struct json_writer w = {0};
-    metrics_write(&a->metrics, a->engine ? &stats : NULL, &w);
-    bool ok = !w.failed;
-    if (ok)
-        exchange_reply(x, 200, "", metrics_content_type, w.data, w.length);
-    json_writer_free(&w);
-    return ok || api_out_of_memory(err);
-}
+enum {
+    OPEN = 1,   /* needs no key */
+    EARLY = 2,  /* also while the model is still being loaded */
+    PREFIX = 4  /* and everything below it, but not itself */
+};
 
-/* ---- routing ---- */
-
-enum route { ROUTE_NONE, ROUTE_PAGE, ROUTE_HEALTH, ROUTE_METRICS, ROUTE_MODELS, ROUTE_MODEL, ROUTE_CHAT, ROUTE_TOKENIZE, ROUTE_DETOKENIZE };
-
-static const char model_prefix[] = "/v1/models/";
-
-static const struct {
+/* The paths without /v1 are those that llama-server has too. */
+static const struct route {
     const char *path;
-    enum route route;
-} routes[] = {{"/", ROUTE_PAGE}, {"/health", ROUTE_HEALTH}, {"/metrics", ROUTE_METRICS}, {"/v1/models", ROUTE_MODELS},
-              {"/v1/chat/completions", ROUTE_CHAT}, {"/tokenize", ROUTE_TOKENIZE}, {"/detokenize", ROUTE_DETOKENIZE}};
+    get_handler *get;   /* one of the two */
+    post_handler *post;
+    int flags;
+    const char *label;  /* in the metrics: whatever paths are asked for, there are few of these */
+} routes[] = {
+    {"/", send_page, NULL, OPEN | EARLY, "/"},
+    {"/health", api_health, NULL, OPEN | EARLY, "/health"},
+    {"/metrics", api_metrics, NULL, EARLY, "/metrics"},
+    {"/version", api_version, NULL, EARLY, "/version"},
+    {"/props", api_props, NULL, 0, "/props"},
+    {"/v1/models", api_models, NULL, 0, "/v1/models"},
+    {"/models", api_models, NULL, 0, "/v1/models"},
+    {"/v1/models/", api_model, NULL, PREFIX, "/v1/models/{id}"},
+    {"/models/", api_model, NULL, PREFIX, "/v1/models/{id}"},
+    {"/v1/chat/completions", NULL, api_chat, 0, "/v1/chat/completions"},
+    {"/chat/completions", NULL, api_chat, 0, "/v1/chat/completions"},
+    {"/v1/completions", NULL, api_completions, 0, "/v1/completions"},
+    {"/apply-template", NULL, api_apply_template, 0, "/apply-template"},
+    {"/tokenize", NULL, api_tokenize, 0, "/tokenize"},
+    {"/detokenize", NULL, api_detokenize, 0, "/detokenize"},
+};
 
-/* A path's name in the metrics: whatever paths are asked for, there are few of these. */
-static const char *route_label(const char *path)
+static const struct route *find_route(const char *path)
 {
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
-        if (strcmp(path, routes[i].path) == 0)
-            return routes[i].path;
-    return strncmp(path, model_prefix, sizeof model_prefix - 1) == 0 ? "/v1/models/{id}" : "other";
-}
-
-static enum route find_route(const char *path)
-{
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
-        if (strcmp(path, routes[i].path) == 0)
-            return routes[i].route;
-    return strncmp(path, model_prefix, sizeof model_prefix - 1) == 0 && path[sizeof model_prefix - 1] ? ROUTE_MODEL : ROUTE_NONE;
-}
-
-static bool is_post(enum route route)
-{
-    return route >= ROUTE_CHAT;
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        size_t n = strlen(routes[i].path);
+        if (routes[i].flags & PREFIX ? strncmp(path, routes[i].path, n) == 0 && path[n] != '\0' : strcmp(path, routes[i].path) == 0)
+            return &routes[i];
+    }
+    return NULL;
 }
 
 /* The JSON of the body; NULL with err filled. */
@@ -214,77 +150,59 @@ static struct json *read_body(const struct http_parser *r, struct api_error *err
 }
 
 /* May this request be answered at all? */
-static bool check_access(const struct api *a, const struct http_parser *r, enum route route, struct api_error *err)
+static bool check_access(const struct api *a, const struct http_parser *r, const struct route *route, struct api_error *err)
 {
     /* A page that rebinds its name cannot know the key, so with a key any name (a reverse proxy's, say) is as good as another. */
-    if (!a->options.key && !access_host(r->host, a->options.host, net_is_loopback(a->net)))
+    if (!a->options.key && !access_host(r->host, a->options.hosts, a->options.n_hosts, net_is_loopback(a->net)))
         return api_fail(err, 403, "forbidden_host", NULL,
-                        "This server does not answer to the host name in this request; use localhost or the address it listens on.");
-    if (a->options.key && route != ROUTE_HEALTH && route != ROUTE_PAGE && !access_key(http_get(r, "Authorization"), a->options.key))
+                        "This server does not answer to the host name in this request; use localhost or the address it listens on, or start it with --allowed-host.");
+    if (a->options.key && !(route && route->flags & OPEN) && !access_key(http_get(r, "Authorization"), a->options.key))
         return api_fail(err, 401, "invalid_api_key", NULL, "This server needs its API key: send the header 'Authorization: Bearer KEY'.");
     return true;
 }
 
-static bool post(struct api *a, struct exchange *x, const struct http_parser *r, enum route route, struct api_error *err)
+static const char *allowed_methods(const struct route *route)
 {
-    struct json *body = read_body(r, err);
-    if (!body)
-        return false;
-    const struct json_value *root = json_root(body);
-    bool ok;
-    if (route == ROUTE_CHAT)
-        ok = api_chat(a, x, root, err);
-    else if (route == ROUTE_TOKENIZE)
-        ok = api_tokenize(a, x, root, err);
-    else
-        ok = api_detokenize(a, x, root, err);
-    json_free(body);
-    return ok;
+    return !route ? "Allow: GET, HEAD, POST, OPTIONS\r\n" : route->post ? "Allow: POST, OPTIONS\r\n" : "Allow: GET, HEAD, OPTIONS\r\n";
 }
 
 static bool answer(struct api *a, struct exchange *x, const struct http_parser *r, struct api_error *err)
 {
-    enum route route = find_route(r->path);
-    if (!check_access(a, r, route, err))
-        return false;
-    bool is_get = strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0, options = strcmp(r->method, "OPTIONS") == 0;
-    if (route == ROUTE_NONE && !(options && strcmp(r->path, "*") == 0))
-        return api_fail(err, 404, "not_found", NULL, "There is nothing at '%.200s'.", r->path);
-    const char *allow = route == ROUTE_NONE ? "Allow: GET, HEAD, POST, OPTIONS\r\n" :
-                        is_post(route)      ? "Allow: POST, OPTIONS\r\n" :
-                                              "Allow: GET, HEAD, OPTIONS\r\n";
-    if (options) {
-        exchange_reply(x, 204, allow, NULL, "", 0);
+    const struct route *route = find_route(r->path);
+    bool options = strcmp(r->method, "OPTIONS") == 0;
+    if (access_cors(r, a->options.cors_origin, x) && options && route) { /* a browser asks before it sends; it cannot send the key with that */
+        if (!a->options.key && !check_access(a, r, route, err))
+            return false;
+        exchange_reply(x, 204, allowed_methods(route), NULL, "", 0);
         return true;
     }
-    if (is_post(route) ? strcmp(r->method, "POST") != 0 : !is_get) {
+    if (!check_access(a, r, route, err))
+        return false;
+    if (!route && !(options && strcmp(r->path, "*") == 0))
+        return api_fail(err, 404, "not_found", NULL, "There is nothing at '%.200s'.", r->path);
+    if (options) {
+        exchange_reply(x, 204, allowed_methods(route), NULL, "", 0);
+        return true;
+    }
+    bool is_get = strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0;
+    if (route->post ? strcmp(r->method, "POST") != 0 : !is_get) {
         struct json_writer w = {0};
-        api_fail(err, 405, "method_not_allowed", NULL, "%.32s is not a method of '%.200s'; it takes %s.", r->method, r->path,
-                 is_post(route) ? "POST" : "GET");
+        api_fail(err, 405, "method_not_allowed", NULL, "%.32s is not a method of '%.200s'; it takes %s.", r->method, r->path, route->post ? "POST" : "GET");
         api_error_write(&w, err);
-        exchange_reply(x, 405, allow, json_type, w.failed ? "" : w.data, w.failed ? 0 : w.length);
+        exchange_reply(x, 405, allowed_methods(route), api_json_type, w.failed ? "" : w.data, w.failed ? 0 : w.length);
         json_writer_free(&w);
         return true;
     }
-    if (route == ROUTE_HEALTH) {
-        send_health(a, x);
-        return true;
-    }
-    if (route == ROUTE_PAGE) {
-        page_send(x, r);
-        return true;
-    }
-    if (route == ROUTE_METRICS)
-        return send_metrics(a, x, err);
-    if (!a->engine)
+    if (!a->engine && !(route->flags & EARLY))
         return api_fail(err, 503, "model_loading", NULL, "The model is still being loaded; try again in a moment.");
-    if (route == ROUTE_MODELS) {
-        send_models(a, x);
-        return true;
-    }
-    if (route == ROUTE_MODEL)
-        return send_model(a, x, r->path + sizeof model_prefix - 1, err);
-    return post(a, x, r, route, err);
+    if (route->get)
+        return route->get(a, x, r, err);
+    struct json *body = read_body(r, err);
+    if (!body)
+        return false;
+    bool ok = route->post(a, x, json_root(body), err);
+    json_free(body);
+    return ok;
 }
 
 /* ---- what server/net calls ---- */
@@ -325,7 +243,8 @@ static void on_cut(void *user)
 static void on_finished(void *user, const struct net_record *record)
 {
     struct api *a = user;
-    metrics_count_request(&a->metrics, route_label(record->path), record->status);
+    const struct route *route = find_route(record->path);
+    metrics_count_request(&a->metrics, route ? route->label : "other", record->status);
     if (!a->options.log)
         return;
     char tokens[64] = "";

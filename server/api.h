@@ -1,13 +1,15 @@
 /* The HTTP API: routes, and who may use them. Sits between server/net (connections) and engine/engine (generations).
  *
  *   GET  /health                 {"status":"ok"}; 503 and {"status":"loading"} until the model is ready. Needs no key.
- *   GET  /v1/models, /v1/models/NAME
+ *   GET  /v1/models, /v1/models/NAME, /props, /version   server/api_info.c
  *   POST /v1/chat/completions    server/chat_request.h has the parameters
+ *   POST /v1/completions         server/completions.h has the parameters
+ *   POST /apply-template         the body of a chat; tells the prompt it makes
  *   POST /tokenize, /detokenize  server/api_tokens.c
  *   GET  /                       the chat page, server/page.h. Needs no key: it asks for one
  *   GET  /metrics                server/metrics.h; 404 unless it is switched on
  *
- * HEAD works wherever GET does; OPTIONS tells the methods. Every error is an OpenAI error object.
+ * /models, /models/NAME and /chat/completions are there without /v1 too. HEAD works wherever GET does; OPTIONS tells the methods. Every error is an OpenAI error object.
  *
  * Threads: everything runs on the network thread but api_engine_ready, and the events queue that the engine thread fills. */
 #ifndef QUERN_API_H
@@ -20,7 +22,10 @@ struct api;
 
 struct api_options {
     const char *model;   /* the name the model goes by; kept */
-    const char *host;    /* what the server was told to listen on; kept */
+    const char *model_path; /* kept */
+    const char *const *hosts; /* [n_hosts] names it answers to besides localhost: what it was told to listen on, and those it was told; kept */
+    int n_hosts;
+    const char *cors_origin; /* the web pages that may use it: an origin, or "*"; NULL: none; kept */
     const char *key;     /* NULL: none needed; kept */
     const char *kernel_level; /* for /metrics; kept */
     bool metrics;        /* answer /metrics */

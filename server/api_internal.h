@@ -1,4 +1,4 @@
-/* What the parts of the API share: routing (api.c), chat completions (api_chat.c), tokenising (api_tokens.c). */
+/* What the parts of the API share: routing (api.c), chats (api_chat.c), completions (api_completions.c), tokenising (api_tokens.c), small routes (api_info.c). */
 #ifndef QUERN_API_INTERNAL_H
 #define QUERN_API_INTERNAL_H
 
@@ -34,7 +34,19 @@ void api_send_json(struct exchange *x, struct json_writer *w);
 /* The same with another status. */
 void api_send_status(struct exchange *x, int status, struct json_writer *w);
 
-/* The engine is there. False: err is to be sent. body: the parsed JSON. */
+extern const char api_json_type[];
+
+/* The routes' handlers, which api.c's table names. False: err is to be sent. Those with EARLY there may find no engine. */
+bool api_health(struct api *a, struct exchange *x, const struct http_parser *r, struct api_error *err);
+bool api_metrics(struct api *a, struct exchange *x, const struct http_parser *r, struct api_error *err);
+bool api_version(struct api *a, struct exchange *x, const struct http_parser *r, struct api_error *err);
+bool api_props(struct api *a, struct exchange *x, const struct http_parser *r, struct api_error *err);
+bool api_models(struct api *a, struct exchange *x, const struct http_parser *r, struct api_error *err);
+bool api_model(struct api *a, struct exchange *x, const struct http_parser *r, struct api_error *err);
+
+/* body: the parsed JSON. */
+bool api_completions(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
+bool api_apply_template(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
 bool api_chat(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
 bool api_tokenize(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
 bool api_detokenize(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);

@@ -46,6 +46,7 @@ void exchange_drop(struct exchange *x)
     close(x->fd);
     http_free(&x->parser);
     free(x->input);
+    free(x->headers);
     free(x->out);
     free(x);
 }
@@ -104,6 +105,8 @@ static void put_head(struct exchange *x, int status, const char *headers, const 
         put_text(x, "Cache-Control: no-store\r\n");
     put_text(x, "X-Content-Type-Options: nosniff\r\n");
     put_text(x, headers);
+    if (x->headers)
+        put_text(x, x->headers);
     if (x->close_after)
         put_text(x, "Connection: close\r\n");
     else if (x->parser.minor == 0)
@@ -237,6 +240,8 @@ static void begin_exchange(struct exchange *x)
     x->status = 0;
     x->data = NULL;
     x->has_note = x->streaming = x->chunked = false;
+    free(x->headers);
+    x->headers = NULL;
     x->state = RESPONDING;
 }
 
@@ -369,4 +374,10 @@ bool exchange_expired(struct exchange *x)
         return false;
     refuse(x, 408, "The request did not arrive in time.");
     return exchange_step(x);
+}
+
+void exchange_set_headers(struct exchange *x, const char *headers)
+{
+    free(x->headers);
+    x->headers = *headers && strlen(headers) < EXCHANGE_HEADERS ? strdup(headers) : NULL;
 }

@@ -166,7 +166,8 @@ static int serve(struct server *s, const struct kernels *kernels)
         return fail(EXIT_USAGE, err.text);
     if (inherited >= 0)
         o->net.inherited = inherited;
-    struct api_options api_options = {.model = o->alias, .host = o->net.host, .key = o->key,
+    struct api_options api_options = {.model = o->alias, .model_path = o->engine.model_path, .hosts = o->hosts, .n_hosts = o->n_hosts,
+                                      .cors_origin = o->cors_origin, .key = o->key,
                                       .kernel_level = kernels->level, .metrics = o->metrics, .log = o->log, .sampling = o->sampling};
     s->api = api_new(&api_options);
     if (!s->api)

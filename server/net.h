@@ -90,6 +90,10 @@ void exchange_stream_fail(struct exchange *x);
 /* Something went wrong that cannot be said: drops the connection soon, as if the client had gone (`gone` is called if the response is still open). */
 void exchange_abort(struct exchange *x);
 
+/* Header lines, each with CR LF, that this exchange's response has besides all others; copied, EXCHANGE_HEADERS - 1 bytes at most (else none). */
+enum { EXCHANGE_HEADERS = 2048 };
+void exchange_set_headers(struct exchange *x, const char *headers);
+
 /* A pointer of the handler's that stays with the exchange; NULL at first. */
 void exchange_set_data(struct exchange *x, void *data);
 void *exchange_data(const struct exchange *x);

@@ -40,6 +40,7 @@ struct exchange {
     bool out_failed; /* out of memory, or too much was waiting */
 
     int status;
+    char *headers; /* further header lines of the response, or NULL */
     void *data;
     char note[NOTE_BYTES];
     bool has_note;

@@ -57,6 +57,8 @@ static const struct flag flags[] = {
     {"--api-key", NULL, "KEY", "requests must carry 'Authorization: Bearer KEY'; only /health and the page are open.\n"
                                "Shells and process managers keep command lines: QUERN_API_KEY or --api-key-file keeps the key off it", TEXT, AT(key), 0, 0},
     {"--api-key-file", NULL, "FILE", "the key is the first line of this file", TEXT, SIZE_MAX, 0, 0},
+    {"--allowed-host", NULL, "NAME", "answer requests for this host name too (a reverse proxy's, say); may be given several times", TEXT, AT(hosts), 0, 0},
+    {"--cors-origin", NULL, "ORIGIN", "let web pages of this origin (https://example.org) use the server; *: of any (default: none)", TEXT, AT(cors_origin), 0, 0},
     {"--allow-no-key", NULL, NULL, "listen beyond this machine without a key: anyone who can reach the port can use it", FLAG, AT(allow_no_key), 0, 0},
     {"Other", NULL, NULL, NULL, HEADING, 0, 0, 0},
     {"--metrics", NULL, NULL, "answer GET /metrics, in Prometheus' format", FLAG, AT(metrics), 0, 0},
@@ -156,6 +158,29 @@ static bool set_text(char **where, const char *text, struct error *err)
     return true;
 }
 
+/* A name as a Host header has it, without the port. */
+static bool add_host(struct options *o, const char *name, struct error *err)
+{
+    if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") != strlen(name) || strlen(name) > 253)
+        return error_set(err, "--allowed-host takes a host name without a port, not '%.64s'", name);
+    if (o->n_hosts > MAX_ALLOWED_HOSTS)
+        return error_set(err, "--allowed-host can be given %d times", (int)MAX_ALLOWED_HOSTS);
+    o->hosts[o->n_hosts++] = name;
+    return true;
+}
+
+/* "*", or scheme://host[:port] and nothing after it: browsers send it so, and it is compared as it is. */
+static bool check_origin(const char *origin, struct error *err)
+{
+    if (strcmp(origin, "*") == 0)
+        return true;
+    size_t scheme = strspn(origin, "abcdefghijklmnopqrstuvwxyz-");
+    const char *host = strncmp(origin + scheme, "://", 3) == 0 ? origin + scheme + 3 : "";
+    if (scheme == 0 || *host == '\0' || strlen(origin) > 255 || strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789-._:[]") != strlen(host))
+        return error_set(err, "--cors-origin takes an origin as browsers send it (https://example.org, without a path, in lower case) or *, not '%.64s'", origin);
+    return true;
+}
+
 static bool set_flag(struct reading *r, const struct flag *f, const char *value, struct error *err)
 {
     char *base = (char *)r->o, *end;
@@ -168,6 +193,8 @@ static bool set_flag(struct reading *r, const struct flag *f, const char *value,
             return error_set(err, "%s needs %s that is not empty", f->name, f->argument);
         if (f->where == SIZE_MAX)
             r->key_file = value;
+        else if (f->where == AT(hosts))
+            return add_host(r->o, value, err);
         else if (f->where == AT(alias) || f->where == AT(key))
             return set_text((char **)(void *)(base + f->where), value, err);
         else
@@ -260,12 +287,16 @@ bool options_read(struct options *o, int argc, char **argv, struct error *err)
         .sampling = {.temperature = 0.7f, .top_k = 20, .top_p = 0.8f},
         .log = true,
     };
+    o->n_hosts = 1; /* the first is what --host will be */
     if (!read_flags(&r, argc, argv, err))
         return false;
+    o->hosts[0] = o->net.host;
     if (o->help || o->version)
         return true;
     if (!o->engine.model_path)
         return error_set(err, "no model is given: -m MODEL.gguf (--help tells more)");
+    if (o->cors_origin && !check_origin(o->cors_origin, err))
+        return false;
     const char *env = getenv("QUERN_API_KEY");
     if (r.key_file && o->key)
         return error_set(err, "--api-key and --api-key-file exclude each other");

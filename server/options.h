@@ -5,6 +5,8 @@
 #include "engine/engine.h"
 #include "server/net.h"
 
+enum { MAX_ALLOWED_HOSTS = 16 };
+
 struct options {
     struct engine_options engine;
     struct net_options net;
@@ -12,6 +14,9 @@ struct options {
     char *alias;         /* owned */
     char *key;           /* owned; NULL: none */
     bool allow_no_key;
+    const char *hosts[MAX_ALLOWED_HOSTS + 1]; /* [n_hosts] the host it listens on, and the allowed ones */
+    int n_hosts;
+    const char *cors_origin; /* NULL: none */
     bool metrics;
     bool log;
     bool help, version;  /* asked for: nothing else was checked */
