@@ -16,7 +16,7 @@ meson test. With --all it goes on with the other stages:
   sanitize    the suite once more, under AddressSanitizer and UndefinedBehaviorSanitizer
   valgrind    the parsers' suites (files, tokenizer, JSON, HTTP) under valgrind
   aarch64     the build for 64-bit ARM, its tests run under qemu
-  clients     official npm clients against the real server
+  clients     official npm clients, the chat page in headless Chromium, and promtool against the real server
   quickstart  the first command of the README, in a copy of the project
   shellcheck  the scripts
 
@@ -137,11 +137,25 @@ stage_aarch64() {
     CK_TIMEOUT_MULTIPLIER=20 meson_test "$root/build-aarch64" --no-suite scripts --timeout-multiplier 20
 }
 
+# promtool without its package, prometheus, which would install a running service. Prints its path; 1 if it cannot be had.
+find_promtool() {
+    local folder=$root/build-test/promtool
+    have promtool && { command -v promtool; return; }
+    if [ ! -x "$folder/usr/bin/promtool" ]; then
+        have apt-get && have dpkg-deb && mkdir -p "$folder" || return 1
+        (cd "$folder" && apt-get -q download prometheus && dpkg-deb -x prometheus_*.deb . && rm -f ./*.deb) >&2 </dev/null || return 1
+    fi
+    printf '%s\n' "$folder/usr/bin/promtool"
+}
+
 stage_clients() {
     have node && have npm || install_packages nodejs npm || return 77
+    # Half a minute and 150 MB; without it the tests that need it are skipped.
+    have chromium || install_packages chromium || say "No chromium: the page's tests are skipped."
     # The server under test is the optimised one of the native stage.
     build "$root/build-test" -Doptimization=3 -Ddebug=true -Dtests=enabled || return 1
-    local folder=$root/tests/clients log
+    local folder=$root/tests/clients log promtool
+    promtool=$(find_promtool) || promtool=promtool
     log=$(mktemp)
     if ! (cd "$folder" && npm ci --no-audit --no-fund 2>&1) | tee "$log"; then
         # No network is a reason to skip; a broken lock file is not.
@@ -149,7 +163,7 @@ stage_clients() {
         say "The npm registry cannot be reached."
         return 77
     fi
-    (cd "$folder" && QUERN_SERVER=$root/build-test/quern-server node --test --test-reporter=tap) 2>&1 | tee "$log" || true
+    (cd "$folder" && QUERN_SERVER=$root/build-test/quern-server PROMTOOL=$promtool node --test --test-reporter=tap) 2>&1 | tee "$log" || true
     stage_passed=$(sed -n 's/^# pass //p' "$log")
     stage_failed=$(sed -n 's/^# fail //p' "$log")
     stage_skipped=$(sed -n 's/^# skipped //p' "$log")
