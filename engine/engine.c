@@ -286,6 +286,7 @@ void engine_run(struct engine *e)
         end_cancelled(e);
         while ((s = scheduler_admit(e->scheduler)))
             sequence_start(s);
+        note_kv(e); /* a long prompt's batch takes its time */
         step(e);
         note_kv(e);
     }

@@ -192,6 +192,8 @@ START_TEST(shows_what_is_going_on)
     client_wait(&running, FIRST_TEXT);
     struct client waiting = stream_story(s.port);
     wait_for(s.port, "quern:requests_deferred", 1);
+    for (double end = seconds() + 60; scraped(s.port, "quern:kv_cache_tokens") < 40;)
+        ck_assert(seconds() < end);
     char *page = scrape(s.port);
     ck_assert_double_eq(value(page, "quern:requests_processing"), 1);
     /* The story may fill the context, and all of it is set aside: the only sequence has the whole cache. */
