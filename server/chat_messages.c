@@ -5,16 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_TOOL_NAME = 64, PATH_BYTES = 96 };
+enum { MAX_TOOL_NAME = 64 };
 
-/* Where in the request something stands, "messages[3].content[0]"; cut if it is long. */
-static void write_path(char out[PATH_BYTES], const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void write_path(char out[PATH_BYTES], const char *format, ...)
+void chat_path(char out[CHAT_PATH_BYTES], const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    vsnprintf(out, PATH_BYTES, format, args);
+    vsnprintf(out, CHAT_PATH_BYTES, format, args);
     va_end(args);
 }
 
@@ -24,7 +21,7 @@ struct chat_owned {
     void *memory;
 };
 
-static void *own(struct chat_request *r, void *memory)
+void *chat_own(struct chat_request *r, void *memory)
 {
     struct chat_owned *o = memory ? malloc(sizeof *o) : NULL;
     if (!o) {
@@ -62,8 +59,7 @@ static struct chat_text text_of(const struct json_value *v)
     return (struct chat_text){v->text, v->count};
 }
 
-/* A tree as the template writes it. */
-static bool rewrite(struct chat_request *r, const struct json_value *v, struct chat_text *out, struct api_error *err)
+bool chat_rewrite(struct chat_request *r, const struct json_value *v, struct chat_text *out, struct api_error *err)
 {
     struct json_writer w = {.spaced = true};
     json_value(&w, v);
@@ -71,22 +67,21 @@ static bool rewrite(struct chat_request *r, const struct json_value *v, struct c
         json_writer_free(&w);
         return api_out_of_memory(err);
     }
-    if (!own(r, w.data))
+    if (!chat_own(r, w.data))
         return api_out_of_memory(err);
     *out = (struct chat_text){w.data, w.length};
     return true;
 }
 
-/* Refuses members of an object that are not in the list; null members are absent. */
-static bool check_members(const struct json_value *object, const char *const *known, const char *path, struct api_error *err)
+bool chat_check_members(const struct json_value *object, const char *const *known, const char *path, struct api_error *err)
 {
     for (const struct json_value *m = object->first; m; m = m->next) {
         bool found = m->kind == JSON_NULL;
         for (size_t i = 0; !found && known[i]; i++)
             found = json_key_is(m, known[i]);
         if (!found) {
-            char param[PATH_BYTES];
-            write_path(param, "%s.%s", path, m->key);
+            char param[CHAT_PATH_BYTES];
+            chat_path(param, "%s.%s", path, m->key);
             return api_fail(err, 400, "unknown_parameter", param, "Unknown or unsupported parameter: '%s'.", param);
         }
     }
@@ -97,10 +92,10 @@ static bool check_members(const struct json_value *object, const char *const *kn
 static bool read_parts(struct chat_request *r, const struct json_value *parts, const char *path, struct chat_text *out, struct api_error *err)
 {
     static const char *const known[] = {"type", "text", NULL};
-    char param[PATH_BYTES];
+    char param[CHAT_PATH_BYTES];
     size_t total = 0, i = 0;
     for (const struct json_value *p = parts->first; p; p = p->next, i++) {
-        write_path(param, "%s[%zu]", path, i);
+        chat_path(param, "%s[%zu]", path, i);
         if (p->kind != JSON_OBJECT)
             return api_wrong_type(err, param, "an object", p);
         const struct json_value *type = json_get(p, "type"), *text = json_get(p, "text");
@@ -110,13 +105,13 @@ static bool read_parts(struct chat_request *r, const struct json_value *parts, c
             return api_fail(err, 400, "unsupported_content", param, "'%s' is of type \"%.32s\"; this model reads text only.", param, type->text);
         if (!present(text) || text->kind != JSON_STRING)
             return api_fail(err, 400, "missing_required_parameter", param, "'%s' must have a text, which is a string.", param);
-        if (!check_members(p, known, param, err))
+        if (!chat_check_members(p, known, param, err))
             return false;
         total += text->count + 1u;
     }
     if (total == 0)
         return api_wrong_value(err, path, "a string, or at least one part");
-    char *joined = own(r, malloc(total));
+    char *joined = chat_own(r, malloc(total));
     if (!joined)
         return api_out_of_memory(err);
     size_t n = 0;
@@ -131,17 +126,15 @@ static bool read_parts(struct chat_request *r, const struct json_value *parts, c
     return true;
 }
 
-/* Arguments come as a string of JSON. What the model wrote once may not be JSON, and a conversation must survive that: such a string stays a
- * string, which is what the template makes of it. */
-static bool read_arguments(struct chat_request *r, const struct json_value *v, struct chat_text *out, struct api_error *err)
+bool chat_read_arguments(struct chat_request *r, const struct json_value *v, struct chat_text *out, struct api_error *err)
 {
     if (v->kind == JSON_STRING) {
         struct json *inner = json_parse(v->text, v->count, NULL, NULL);
-        bool ok = rewrite(r, inner ? json_root(inner) : v, out, err);
+        bool ok = chat_rewrite(r, inner ? json_root(inner) : v, out, err);
         json_free(inner);
         return ok;
     }
-    return rewrite(r, v, out, err);
+    return chat_rewrite(r, v, out, err);
 }
 
 static bool read_tool_calls(struct chat_request *r, const struct json_value *v, const char *path, struct chat_message *m, struct api_error *err)
@@ -151,13 +144,13 @@ static bool read_tool_calls(struct chat_request *r, const struct json_value *v, 
         return api_wrong_type(err, path, "an array", v);
     if (v->count == 0)
         return true;
-    struct chat_tool_call *calls = own(r, calloc(v->count, sizeof *calls));
+    struct chat_tool_call *calls = chat_own(r, calloc(v->count, sizeof *calls));
     if (!calls)
         return api_out_of_memory(err);
     size_t i = 0;
     for (const struct json_value *c = v->first; c; c = c->next, i++) {
-        char param[PATH_BYTES];
-        write_path(param, "%s[%zu]", path, i);
+        char param[CHAT_PATH_BYTES];
+        chat_path(param, "%s[%zu]", path, i);
         if (c->kind != JSON_OBJECT)
             return api_wrong_type(err, param, "an object", c);
         const struct json_value *type = json_get(c, "type"), *function = json_get(c, "function");
@@ -167,10 +160,10 @@ static bool read_tool_calls(struct chat_request *r, const struct json_value *v, 
         if (!name || name->kind != JSON_STRING || !present(arguments) || (arguments->kind != JSON_STRING && arguments->kind != JSON_OBJECT))
             return api_fail(err, 400, "missing_required_parameter", param,
                             "'%s' must have a function with a name and arguments, which is a string of JSON.", param);
-        if (!check_members(c, known, param, err) || !check_members(function, known_function, param, err))
+        if (!chat_check_members(c, known, param, err) || !chat_check_members(function, known_function, param, err))
             return false;
         calls[i].name = text_of(name);
-        if (!read_arguments(r, arguments, &calls[i].arguments, err))
+        if (!chat_read_arguments(r, arguments, &calls[i].arguments, err))
             return false;
     }
     m->tool_calls = calls;
@@ -191,8 +184,8 @@ static bool read_role(const struct json_value *message, const char *path, enum c
             return true;
         }
     }
-    char param[PATH_BYTES];
-    write_path(param, "%s.role", path);
+    char param[CHAT_PATH_BYTES];
+    chat_path(param, "%s.role", path);
     if (!present(v))
         return api_fail(err, 400, "missing_required_parameter", param, "Missing required parameter: '%s'.", param);
     return api_wrong_value(err, param, "\"system\", \"developer\", \"user\", \"assistant\" or \"tool\"");
@@ -208,13 +201,13 @@ static bool is_empty_leftover(const struct json_value *m)
 
 static bool read_message(struct chat_request *r, const struct json_value *v, const char *path, struct chat_message *m, struct api_error *err)
 {
-    char param[PATH_BYTES];
+    char param[CHAT_PATH_BYTES];
     if (v->kind != JSON_OBJECT)
         return api_wrong_type(err, path, "an object", v);
     if (!read_role(v, path, &m->role, err))
         return false;
     for (const struct json_value *f = v->first; f; f = f->next) {
-        write_path(param, "%s.%s", path, f->key);
+        chat_path(param, "%s.%s", path, f->key);
         if (f->kind == JSON_NULL || json_key_is(f, "role")) {
             continue;
         } else if (json_key_is(f, "content")) {
@@ -235,7 +228,7 @@ static bool read_message(struct chat_request *r, const struct json_value *v, con
         }
     }
     if (!m->content.data && m->n_tool_calls == 0) {
-        write_path(param, "%s.content", path);
+        chat_path(param, "%s.content", path);
         return api_fail(err, 400, "missing_required_parameter", param, "Missing required parameter: '%s'.", param);
     }
     return true;
@@ -252,8 +245,8 @@ bool chat_read_messages(struct chat_request *r, const struct json_value *v, stru
         return api_out_of_memory(err);
     size_t i = 0;
     for (const struct json_value *m = v->first; m; m = m->next, i++) {
-        char path[PATH_BYTES];
-        write_path(path, "messages[%zu]", i);
+        char path[CHAT_PATH_BYTES];
+        chat_path(path, "messages[%zu]", i);
         if (!read_message(r, m, path, &r->messages[i], err))
             return false;
     }
@@ -262,7 +255,7 @@ bool chat_read_messages(struct chat_request *r, const struct json_value *v, stru
     return true;
 }
 
-static bool is_tool_name(const struct json_value *v)
+bool chat_is_tool_name(const struct json_value *v)
 {
     if (v->count == 0 || v->count > MAX_TOOL_NAME)
         return false;
@@ -274,32 +267,32 @@ static bool read_tool(struct chat_request *r, const struct json_value *v, const 
 {
     static const char *const known[] = {"type", "function", NULL};
     static const char *const known_function[] = {"name", "description", "parameters", "strict", NULL};
-    char param[PATH_BYTES];
+    char param[CHAT_PATH_BYTES];
     if (v->kind != JSON_OBJECT)
         return api_wrong_type(err, path, "an object", v);
     if (!json_is(json_get(v, "type"), "function")) {
-        write_path(param, "%s.type", path);
+        chat_path(param, "%s.type", path);
         return api_wrong_value(err, param, "\"function\"");
     }
     const struct json_value *f = json_get(v, "function"), *name = json_get(f, "name"), *description = json_get(f, "description");
     const struct json_value *parameters = json_get(f, "parameters"), *strict = json_get(f, "strict");
-    write_path(param, "%s.function.name", path);
-    if (!name || name->kind != JSON_STRING || !is_tool_name(name))
+    chat_path(param, "%s.function.name", path);
+    if (!name || name->kind != JSON_STRING || !chat_is_tool_name(name))
         return api_wrong_value(err, param, "a string of 1 to 64 letters, digits, _ and -");
-    write_path(param, "%s.function.description", path);
+    chat_path(param, "%s.function.description", path);
     if (present(description) && description->kind != JSON_STRING)
         return api_wrong_type(err, param, "a string", description);
-    write_path(param, "%s.function.parameters", path);
+    chat_path(param, "%s.function.parameters", path);
     if (present(parameters) && parameters->kind != JSON_OBJECT)
         return api_wrong_type(err, param, "an object", parameters);
-    write_path(param, "%s.function.strict", path);
+    chat_path(param, "%s.function.strict", path);
     if (present(strict) && (strict->kind != JSON_BOOL || strict->count))
         return api_fail(err, 400, "unsupported_value", param, "'%s' can only be false: this server cannot yet hold the model to a schema.", param);
-    write_path(param, "%s.function", path);
-    if (!check_members(v, known, path, err) || !check_members(f, known_function, param, err))
+    chat_path(param, "%s.function", path);
+    if (!chat_check_members(v, known, path, err) || !chat_check_members(f, known_function, param, err))
         return false;
     *out_name = text_of(name);
-    return rewrite(r, v, out, err);
+    return chat_rewrite(r, v, out, err);
 }
 
 bool chat_read_tools(struct chat_request *r, const struct json_value *v, struct api_error *err)
@@ -316,8 +309,8 @@ bool chat_read_tools(struct chat_request *r, const struct json_value *v, struct 
         return api_out_of_memory(err);
     size_t i = 0;
     for (const struct json_value *t = v->first; t; t = t->next, i++) {
-        char path[PATH_BYTES];
-        write_path(path, "tools[%zu]", i);
+        char path[CHAT_PATH_BYTES];
+        chat_path(path, "tools[%zu]", i);
         if (!read_tool(r, t, path, &r->tools[i], &r->names[i], err))
             return false;
         for (size_t k = 0; k < i; k++)
