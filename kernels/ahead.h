@@ -5,11 +5,10 @@
 
 #include "kernels/panel.h"
 
+/* Bytes between what is asked for and what is in use. Into the second-level cache, where the hardware fetches it from in time, and far ahead: measured on x86 against
+ * 8 KiB into the first level, this leaves more requests under way while the kernel computes. */
 #ifndef AHEAD
-#define AHEAD 8192 /* bytes between what is asked for and what is in use; measured on x86: 2 KiB are too few on a quiet machine, 16 KiB too many */
-#endif
-#ifndef AHEAD_LEVEL
-#define AHEAD_LEVEL 3 /* of __builtin_prefetch: 3 the first-level cache, 2 the second */
+#define AHEAD 12288
 #endif
 
 /* Bytes of a panel that belong to a group of 32 columns: quants and its part of the scales. */
@@ -30,7 +29,14 @@ static inline __attribute__((always_inline)) void ask_for(const char *from, size
 {
     if (from + bytes <= end)
         for (size_t i = 0; i < bytes; i += LINE)
-            __builtin_prefetch(from + i, 0, AHEAD_LEVEL);
+            __builtin_prefetch(from + i, 0, 2);
+}
+
+/* The same for a loop that only reads: all the first-level cache has room for. */
+static inline __attribute__((always_inline)) void ask_for_line(const char *at, const char *end)
+{
+    if (at + 8192 < end)
+        __builtin_prefetch(at + 8192, 0, 3);
 }
 
 #endif

@@ -5,7 +5,6 @@
  *                                 sum + lines first .. last - 1 of 4 rows (quants of at most that magnitude) times the activations
  *
  * and, where it has something better than one token at a time for several (i8mm), SEVERAL_TOKENS and its own run_tokens. */
-#define AHEAD 2048
 #include "kernels/ahead.h"
 #include "kernels/arm/groups.h"
 
@@ -120,7 +119,7 @@ static uint64_t read_all(const void *p, size_t n)
     const uint64_t *words = p;
     uint64x2_t a = vdupq_n_u64(0), b = a, c = a, d = a;
     for (size_t i = 0; i < n / sizeof *words; i += 8) {
-        ask_for((const char *)(words + i) + AHEAD, LINE, (const char *)p + n);
+        ask_for_line((const char *)(words + i), (const char *)p + n);
         a = veorq_u64(a, vld1q_u64(words + i));
         b = veorq_u64(b, vld1q_u64(words + i + 2));
         c = veorq_u64(c, vld1q_u64(words + i + 4));

@@ -313,7 +313,7 @@ static uint64_t read_all(const void *p, size_t n)
     const char *c = p;
     __m512i a = _mm512_setzero_si512();
     for (size_t i = 0; i < n; i += LINE) {
-        ask_for(c + i + AHEAD, LINE, c + n);
+        ask_for_line(c + i, c + n);
         a = _mm512_xor_si512(a, load(c + i));
     }
     uint64_t x[8];
