@@ -1,6 +1,7 @@
 // The chat page in a real browser (Debian's chromium, headless), against a real server. CHROMIUM names another browser.
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
@@ -13,6 +14,15 @@ const settings = { skip, timeout: 120_000 };
 
 let server, browser, profile, page, problems, requests;
 const origin = () => `http://127.0.0.1:${server.port}`;
+
+async function startSlow(...flags) {
+  process.env.QUERN_CPU = 'scalar';
+  try {
+    return await startServer('-t', '1', ...flags);
+  } finally {
+    delete process.env.QUERN_CPU;
+  }
+}
 
 // A page of its own, which notes every request and every complaint.
 async function open(options = {}, base = origin()) {
@@ -35,10 +45,8 @@ const say = async (p, text) => { await p.locator('#text').fill(text); await p.ke
 
 before(async () => {
   if (skip) return;
-  // One slow thread: an answer that can be watched, and stopped.
-  process.env.QUERN_CPU = 'scalar';
-  server = await startServer('--alias', 'quern-page', '-t', '1', '--metrics');
-  delete process.env.QUERN_CPU;
+  // One thread without vector instructions: an answer that can be watched, and stopped.
+  server = await startSlow('--alias', 'quern-page', '--metrics');
   profile = mkdtempSync(join(tmpdir(), 'quern-page-'));
   browser = await chromium.launch({ executablePath: browserPath, env: { ...process.env, HOME: profile }, args: ['--no-sandbox', '--disable-gpu',
     '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'] });
@@ -158,6 +166,7 @@ test('what is written stays text: no markup, code in blocks of its own', setting
   await ready(page);
   const code = 'int a[3] = {1, 2, 3};\n\n  <img src=x onerror="document.title=1">';
   await say(page, `Look <img src=x onerror="document.title='bad'"> <b>here</b>\n\nand here:\n\`\`\`c\n${code}\n\`\`\`\nWell?`);
+  await page.keyboard.press('Escape');
   await done(page);
   const mine = page.locator('article.user .body');
   assert.equal(await mine.locator('img, b').count(), 0);
@@ -307,5 +316,77 @@ test('a server that goes away is missed, and found again', settings, async () =>
     assert.equal(await answers(page).textContent(), 'OK');
   } finally {
     assert.equal(await other.stop(), 0);
+  }
+});
+
+test('what was said stays when the server dies in the middle', settings, async () => {
+  const other = await startSlow();
+  page = await open({}, `http://127.0.0.1:${other.port}`);
+  await ready(page);
+  await say(page, 'Tell me a story about a cat and a ball.');
+  await page.waitForFunction(() => document.querySelector('article.assistant .body').textContent.length > 0);
+  other.signal('SIGKILL');
+  await page.getByText('ended before the answer was complete').waitFor();
+  assert.ok((await answers(page).textContent()).length > 0);
+  assert.equal(await other.stop(), 'SIGKILL');
+});
+
+test('a busy server can be asked again', settings, async () => {
+  const busy = await startSlow('-np', '1', '--queue', '1', '--metrics');
+  const stopper = new AbortController();
+  try {
+    const base = `http://127.0.0.1:${busy.port}`;
+    page = await open({}, base);
+    await ready(page);
+    const story = () => fetch(base + '/v1/chat/completions', {
+      method: 'POST', signal: stopper.signal, headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ messages: [{ role: 'user', content: 'Tell me a story.' }], stream: true }),
+    });
+    const metric = async (name) => Number(new RegExp(`^quern:${name} (.*)$`, 'm').exec(await (await fetch(base + '/metrics')).text())[1]);
+    await story();
+    while (await metric('requests_processing') !== 1) ;
+    await story();
+    while (await metric('requests_deferred') !== 1) ;
+    await say(page, 'Say OK');
+    await page.getByText('The server is busy').waitFor();
+    stopper.abort();
+    while (await metric('requests_processing') !== 0) ;
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await done(page);
+    assert.equal(await answers(page).textContent(), 'OK');
+    assert.equal(await page.locator('article.user').count(), 1);
+  } finally {
+    stopper.abort();
+    assert.equal(await busy.stop(), 0);
+  }
+});
+
+test('a server that is still loading is waited for', settings, async () => {
+  // A gate that answers as a loading server does, until it is opened; then it lets through.
+  let loading = true;
+  const gate = http.createServer((request, response) => {
+    if (loading && request.url !== '/') {
+      response.writeHead(503, { 'content-type': 'application/json', 'retry-after': '1' })
+        .end('{"error":{"message":"The model is still being loaded.","type":"server_error","param":null,"code":"model_loading"}}');
+      return;
+    }
+    request.pipe(http.request(
+      { port: server.port, host: '127.0.0.1', method: request.method, path: request.url, headers: request.headers },
+      (answer) => { response.writeHead(answer.statusCode, answer.headers); answer.pipe(response); }));
+  });
+  await new Promise((open) => gate.listen(0, '127.0.0.1', open));
+  try {
+    page = await open({}, `http://127.0.0.1:${gate.address().port}`);
+    await page.locator('#state', { hasText: 'loading the model' }).waitFor();
+    await say(page, 'Say OK');
+    await page.getByText('Your message is sent as soon as it is ready').waitFor();
+    loading = false;
+    await done(page);
+    await ready(page);
+    assert.equal(await answers(page).textContent(), 'OK');
+    assert.equal(await page.locator('#notice').isVisible(), false);
+  } finally {
+    gate.close();
+    gate.closeAllConnections();
   }
 });
