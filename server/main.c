@@ -59,6 +59,7 @@ static void notify_serving(const struct server *s)
 static void *engine_thread(void *arg)
 {
     struct server *s = arg;
+    pthread_setname_np(pthread_self(), "quern-engine");
     struct engine *engine = engine_open(&s->options.engine, &s->load_error);
     if (!engine) {
         atomic_store(&s->load_failed, true);
@@ -102,11 +103,11 @@ static void look_at_engine(void *arg)
     if (!engine)
         return; /* still loading: the manager's time limit for starting holds */
     struct engine_pulse pulse = engine_pulse(engine);
-    int64_t now = now_ms(), stood = now - s->watchdog.last_progress_ms, half = s->watchdog.watchdog_ms / 2;
+    int64_t now = now_ms(), stood = now - s->watchdog.last_progress_ms;
     if (watchdog_due(&s->watchdog, pulse.progress, pulse.idle, now))
         notify_send(&s->notify, "WATCHDOG=1");
     bool moves = s->watchdog.last_progress_ms == now;
-    if (stood < half || (s->stuck && !moves) || (!s->stuck && moves))
+    if (stood < s->watchdog.watchdog_ms * 3 / 4 || (s->stuck && !moves) || (!s->stuck && moves))
         return;
     s->stuck = !moves;
     if (s->stuck) {

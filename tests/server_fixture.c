@@ -60,7 +60,15 @@ static void become_server(char **arguments, const struct start *how, const char 
     }
     if (how && how->hold_engine)
         ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-    execv(program(), arguments);
+    const char *path = program();
+    if (how && how->inherit) {
+        char pid[32];
+        snprintf(pid, sizeof pid, "%d", (int)getpid());
+        setenv("LISTEN_FDS", "1", 1);
+        setenv("LISTEN_PID", pid, 1);
+        dup2(how->inherit, 3); /* from here on no assertion: Check, too, has something at 3 */
+    }
+    execv(path, arguments);
     _exit(127);
 }
 

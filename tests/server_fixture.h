@@ -23,6 +23,7 @@ struct start {
     int max_files;           /* limit of open descriptors; 0: as it is */
     bool not_ready;          /* return as soon as the port is open */
     bool hold_engine;        /* the engine thread does not begin until server_release */
+    int inherit;             /* a descriptor it inherits as a service manager's would: as number 3, with LISTEN_FDS=1 and LISTEN_PID; 0: none */
 };
 
 /* Starts the server with --port 0 and the flags (NULL-terminated, may be NULL), and waits until it is ready. */
