@@ -18,6 +18,7 @@ struct engine {
     struct forward *forward;
     struct scheduler *scheduler;
     struct vocabulary vocabulary;
+    struct trie *trie; /* for vocabulary */
     bool *silent;      /* [n_vocab], for vocabulary */
     struct row *rows;  /* [scheduler_max_rows] */
     float *logits;     /* [n_parallel][n_vocab] */
@@ -126,7 +127,10 @@ static bool open_run(struct engine *e, const struct engine_options *o, struct er
     e->logits = malloc((size_t)n_parallel * (size_t)shape->n_vocab * sizeof *e->logits);
     if (!e->rows || !e->logits)
         return error_set(err, "out of memory for batches of %d rows and the logits of %d sequences", n_batch, n_parallel);
-    e->vocabulary = (struct vocabulary){.tokenizer = e->tokenizer, .n_vocab = shape->n_vocab, .silent = e->silent};
+    e->trie = trie_new(e->tokenizer, shape->n_vocab, e->silent);
+    if (!e->trie)
+        return error_set(err, "out of memory for a vocabulary of %d tokens", shape->n_vocab);
+    e->vocabulary = (struct vocabulary){.tokenizer = e->tokenizer, .n_vocab = shape->n_vocab, .silent = e->silent, .trie = e->trie};
     e->info = (struct engine_info){
         .kernel_level = e->kernels->level, .architecture = e->architecture, .name = e->name, .chat_template = e->chat_template,
         .n_threads = threads_count(e->pool), .n_ctx = n_ctx, .n_ctx_train = shape->n_ctx_train,
@@ -164,6 +168,7 @@ void engine_close(struct engine *e)
     kv_pool_free(e->kv);
     model_free(e->model);
     threads_free(e->pool);
+    trie_free(e->trie);
     tok_free(e->tokenizer);
     gguf_close(e->file);
     free(e->silent);

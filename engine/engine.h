@@ -5,6 +5,7 @@
 #ifndef QUERN_ENGINE_H
 #define QUERN_ENGINE_H
 
+#include "engine/grammar.h"
 #include "engine/logprobs.h"
 #include "engine/sampler.h"
 #include "gguf/error.h"
@@ -109,6 +110,7 @@ struct generation {
     bool logprobs;         /* tell each token's log probability, and those of the top_logprobs likeliest */
     int top_logprobs;      /* 0 .. LOGPROBS_MAX_TOP */
     bool ignore_eos;       /* keep going past end-of-turn tokens (for benchmarks) */
+    const struct grammar *grammar; /* what the text must match, or NULL; the generation becomes one more owner */
     engine_callback *callback; /* engine thread; must not block and must not call engine_submit */
     void *user;
 };
@@ -125,6 +127,8 @@ enum submit_result { SUBMIT_OK, SUBMIT_FULL, SUBMIT_INVALID, SUBMIT_STOPPED };
  * The text: control tokens are not part of it, nor is the token that ends the turn. FINISH_LENGTH comes with the max_tokens-th token, or when prompt and answer fill n_ctx.
  * With logprobs, every token of the text comes in exactly one event's choices, in order, in the event that has the token's first character (or, for a token without any,
  * what comes after it); the tokens of a stop string and the end-of-turn token do not come.
+ * With a grammar, tokens that do not fit it are never sampled, and the turn ends only where the grammar may: a text with FINISH_STOP that no stop string has cut matches it. It ends at once where
+ * nothing can follow. Text that is certain to follow is not sampled token by token but computed as one batch (not with logprobs, which need each token's logits).
  * The same prompt, options and seed give the same text, whatever else is running. Events may come before engine_submit returns; *id is set by then. */
 enum submit_result engine_submit(struct engine *e, const struct generation *g, uint64_t *id, struct error *err);
 

@@ -204,7 +204,7 @@ struct sequence *scheduler_running(const struct scheduler *s, int index)
 
 int scheduler_max_rows(const struct scheduler *s)
 {
-    return s->n_parallel + s->n_batch;
+    return s->n_parallel * (1 + SEQUENCE_MOST_FORCED) + s->n_batch;
 }
 
 int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_vocab)
@@ -216,10 +216,12 @@ int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_v
         q->logits = NULL;
         if (q->n_computed < q->n_prompt)
             continue;
-        q->n_planned = 1;
+        for (int k = 0; k < q->n_forced; k++)
+            rows[n++] = (struct row){.token = q->forced[k], .position = q->n_computed + k, .sequence = &q->kv};
+        q->n_planned = q->n_forced + 1;
         q->logits = logits;
         logits += n_vocab;
-        rows[n++] = (struct row){.token = q->last, .position = q->n_computed, .sequence = &q->kv, .logits = q->logits};
+        rows[n++] = (struct row){.token = q->last, .position = q->n_computed + q->n_forced, .sequence = &q->kv, .logits = q->logits};
     }
     int budget = s->n_batch;
     if (n > 0) {

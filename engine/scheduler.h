@@ -3,7 +3,7 @@
  * Admission is in the order of submission: the first in the queue starts when a place is free (n_parallel) and the KV pool has room for everything it can come to need
  * (prompt and max_tokens, within the context). That room is reserved at the start, so no sequence ever runs out midway. Nothing overtakes the first in the queue.
  *
- * A batch has one row for every sequence that is generating, then prompt rows of the sequences still in prefill, oldest first, up to n_batch rows in all.
+ * A batch has one row for every sequence that is generating (and one for each token that its grammar has left no choice about), then prompt rows of the sequences still in prefill, oldest first, up to n_batch rows in all.
  * While anybody generates, at most a quarter of n_batch are prompt rows: a long prompt then delays each next token by that much and no more.
  *
  * Threads: scheduler_submit, scheduler_cancel, scheduler_stop and scheduler_count may be called from any thread, the rest from the engine thread. */

@@ -80,6 +80,15 @@ static bool check(const struct generation *g, const struct vocabulary *v, int n_
     return check_stops(g, result, err);
 }
 
+/* False: out of memory. */
+static bool constrain(struct sequence *s, const struct grammar *g, const struct vocabulary *v)
+{
+    s->grammar = grammar_retain(g);
+    s->constraint = constraint_new(v->trie, g);
+    s->allowed = malloc((size_t)v->n_vocab * sizeof *s->allowed);
+    return s->constraint && s->allowed;
+}
+
 struct sequence *sequence_new(const struct generation *g, const struct vocabulary *v, int n_ctx, enum submit_result *result, struct error *err)
 {
     if (!check(g, v, n_ctx, result, err))
@@ -90,7 +99,7 @@ struct sequence *sequence_new(const struct generation *g, const struct vocabular
         s->sampler = sampler_new(&g->sampling, v->n_vocab);
         s->stops = stops_new(g->stops, g->n_stops);
     }
-    if (!s || !s->prompt || !s->sampler || !s->stops) {
+    if (!s || !s->prompt || !s->sampler || !s->stops || (g->grammar && !constrain(s, g->grammar, v))) {
         sequence_free(s);
         *result = SUBMIT_FULL;
         error_set(err, "out of memory for another generation");
@@ -119,6 +128,9 @@ void sequence_free(struct sequence *s)
     if (s->kv.pool)
         kv_sequence_clear(&s->kv);
     sampler_free(s->sampler);
+    constraint_free(s->constraint);
+    grammar_free(s->grammar);
+    free(s->allowed);
     stops_free(s->stops);
     free(s->prompt);
     free(s->text);
@@ -235,16 +247,27 @@ static bool detokenize(struct sequence *s, int32_t token, size_t *length)
     return true;
 }
 
-bool sequence_accept(struct sequence *s)
+/* The next token, by the grammar if there is one. -1: it leaves nothing, or memory ran out. */
+static int32_t sample(struct sequence *s)
 {
-    int32_t token = sampler_next(s->sampler, s->logits);
-    s->last_token = now();
-    if (!(s->first_token > 0))
-        s->first_token = s->last_token;
-    if (!s->ignore_eos && tok_is_end(s->vocabulary->tokenizer, token)) {
-        sequence_finish(s, FINISH_STOP, NULL);
-        return false;
-    }
+    if (!s->constraint)
+        return sampler_next(s->sampler, s->logits);
+    if (!constraint_apply(s->constraint, s->logits, s->allowed))
+        return -1;
+    int32_t token = sampler_next(s->sampler, s->allowed);
+    if (constraint_accept(s->constraint, token))
+        return token;
+    /* Every allowed token has minus infinity for a logit (a bias can do that): the first of them, then. */
+    const uint32_t *mask = constraint_mask(s->constraint);
+    for (token = 0; mask && token < s->vocabulary->n_vocab; token++)
+        if ((mask[token / 32] >> token % 32 & 1) && constraint_accept(s->constraint, token))
+            return token;
+    return -1;
+}
+
+/* A token of the answer: its text. False if the generation has ended with it. */
+static bool take(struct sequence *s, int32_t token)
+{
     s->last = token;
     s->n_generated++;
     sampler_took(s->sampler, token);
@@ -261,9 +284,45 @@ bool sequence_accept(struct sequence *s)
         tell_done(s, FINISH_STOP, NULL, "", 0);
         return false;
     }
+    if (s->constraint && constraint_must_end(s->constraint)) { /* the end-of-turn token need not be waited for */
+        sequence_finish(s, FINISH_STOP, NULL);
+        return false;
+    }
     if (s->n_generated == s->limit) {
         sequence_finish(s, FINISH_LENGTH, NULL);
         return false;
     }
     return true;
+}
+
+/* The tokens that the grammar leaves no choice about, up to where there is one. False if the generation has ended. */
+static bool take_forced(struct sequence *s)
+{
+    struct tok_ids ids = {0};
+    bool goes_on = true;
+    constraint_forced(s->constraint, SEQUENCE_MOST_FORCED, &ids);
+    for (size_t i = 0; i < ids.count && goes_on && constraint_accept(s->constraint, ids.data[i]); i++) {
+        s->forced[s->n_forced++] = s->last;
+        goes_on = take(s, ids.data[i]);
+    }
+    tok_ids_free(&ids);
+    return goes_on;
+}
+
+bool sequence_accept(struct sequence *s)
+{
+    s->n_forced = 0;
+    int32_t token = sample(s);
+    if (token < 0) {
+        sequence_finish(s, FINISH_ERROR, "no token of the vocabulary fits the grammar, or memory ran out");
+        return false;
+    }
+    s->last_token = now();
+    if (!(s->first_token > 0))
+        s->first_token = s->last_token;
+    if (!s->ignore_eos && tok_is_end(s->vocabulary->tokenizer, token)) {
+        sequence_finish(s, FINISH_STOP, NULL);
+        return false;
+    }
+    return take(s, token) && (!s->constraint || s->logprobs || take_forced(s));
 }

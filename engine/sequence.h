@@ -3,6 +3,7 @@
 #ifndef QUERN_SEQUENCE_H
 #define QUERN_SEQUENCE_H
 
+#include "engine/constraint.h"
 #include "engine/engine.h"
 #include "engine/kv.h"
 #include "engine/sampler.h"
@@ -15,6 +16,7 @@ struct vocabulary {
     const struct tokenizer *tokenizer;
     int n_vocab;        /* logits */
     const bool *silent; /* [n_vocab]: tokens that are never text (control and unused ones) */
+    const struct trie *trie; /* for grammars */
 };
 
 /* A token with the place of its text in the answer. */
@@ -22,6 +24,9 @@ struct told_token {
     struct token_choice choice;
     size_t offset; /* bytes of text before it */
 };
+
+/* Tokens that a grammar leaves no choice about are computed in the batch of the next one, so many at most. */
+enum { SEQUENCE_MOST_FORCED = 24 };
 
 struct sequence {
     struct sequence *next; /* in the queue */
@@ -38,12 +43,17 @@ struct sequence {
 
     struct kv_sequence kv;
     int n_computed;    /* rows whose keys and values are in kv */
-    int32_t last;      /* the token sampled last: the next row, once the prompt is computed */
+    int32_t last;      /* the token taken last: the next row, once the prompt is computed */
+    int32_t forced[SEQUENCE_MOST_FORCED]; /* [n_forced] taken tokens that are not computed yet: rows before that of last */
+    int n_forced;
     int n_generated;
     int n_planned;     /* rows in the batch being computed */
     float *logits;     /* where the batch being computed leaves this sequence's logits, or NULL */
 
     struct sampler *sampler;
+    struct grammar *grammar;       /* or NULL, as the next two */
+    struct constraint *constraint;
+    float *allowed;                /* [n_vocab] the logits with those of tokens that do not fit the grammar at minus infinity */
     struct stops *stops;
     struct tok_stream stream;
     bool logprobs;
