@@ -117,6 +117,8 @@ static const struct route {
     {"/v1/chat/completions", NULL, api_chat, 0, "/v1/chat/completions"},
     {"/chat/completions", NULL, api_chat, 0, "/v1/chat/completions"},
     {"/v1/completions", NULL, api_completions, 0, "/v1/completions"},
+    {"/v1/responses", NULL, api_responses, 0, "/v1/responses"},
+    {"/responses", NULL, api_responses, 0, "/v1/responses"},
     {"/apply-template", NULL, api_apply_template, 0, "/apply-template"},
     {"/tokenize", NULL, api_tokenize, 0, "/tokenize"},
     {"/detokenize", NULL, api_detokenize, 0, "/detokenize"},
