@@ -141,7 +141,7 @@ static bool read_biases(struct params *p, const struct json_value *v, struct api
         unsigned long id = strtoul(m->key, &end, 10);
         bool digits = m->key_count > 0 && m->key_count <= 10 && strspn(m->key, "0123456789") == m->key_count;
         if (!digits || *end != '\0' || id >= (unsigned long)p->n_vocab)
-            return api_fail(err, 400, "invalid_value", param, "Invalid key '%.64s' in 'logit_bias': keys are token ids from 0 to %d.", m->key, p->n_vocab - 1);
+            return api_fail(err, 400, "invalid_value", param, "Invalid parameter '%s': the keys of 'logit_bias' are token ids from 0 to %d.", param, p->n_vocab - 1);
         double bias;
         if (m->kind != JSON_NUMBER)
             return api_wrong_type(err, param, "a number", m);
