@@ -12,7 +12,7 @@ static bool start(struct api *a, struct exchange *x, const struct chat_request *
         .prompts = ids,
         .n_prompts = 1,
         .n = r->params.n,
-        .generation = {.max_tokens = r->max_tokens, .logprobs = r->logprobs, .top_logprobs = r->top_logprobs},
+        .generation = {.max_tokens = r->max_tokens, .logprobs = r->logprobs, .top_logprobs = r->top_logprobs, .grammar = r->grammar},
         .prompt_param = "messages",
         .tool_names = r->tool_names,
         .n_tools = r->chat.n_tools,

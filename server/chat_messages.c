@@ -46,6 +46,7 @@ void chat_request_free(struct chat_request *r)
     free(r->tools);
     free(r->names);
     params_free(&r->params);
+    grammar_free(r->grammar);
     *r = (struct chat_request){0};
 }
 
@@ -286,8 +287,8 @@ static bool read_tool(struct chat_request *r, const struct json_value *v, const 
     if (present(parameters) && parameters->kind != JSON_OBJECT)
         return api_wrong_type(err, param, "an object", parameters);
     chat_path(param, "%s.function.strict", path);
-    if (present(strict) && (strict->kind != JSON_BOOL || strict->count))
-        return api_fail(err, 400, "unsupported_value", param, "'%s' can only be false: this server cannot yet hold the model to a schema.", param);
+    if (present(strict) && strict->kind != JSON_BOOL)
+        return api_wrong_type(err, param, "a boolean", strict);
     chat_path(param, "%s.function", path);
     if (!chat_check_members(v, known, path, err) || !chat_check_members(f, known_function, param, err))
         return false;

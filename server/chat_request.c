@@ -1,5 +1,6 @@
 #include "server/chat_request.h"
 #include "server/chat_messages.h"
+#include "server/constrain.h"
 
 #include <limits.h>
 #include <string.h>
@@ -9,6 +10,7 @@ struct reader {
     struct api_error *err;
     int64_t max_tokens, max_completion_tokens; /* 0: not given */
     bool no_tools;
+    struct constrain form; /* what is asked of the answer's form */
 };
 
 typedef bool read_parameter(struct reader *s, const struct json_value *v);
@@ -30,10 +32,15 @@ static bool read_max_tokens(struct reader *s, const struct json_value *v)
 
 static bool read_tool_choice(struct reader *s, const struct json_value *v)
 {
+    const struct json_value *name = json_get(json_get(v, "function"), "name");
     if (json_is(v, "none"))
         s->no_tools = true;
+    else if (json_is(v, "required"))
+        s->form.must_call = true;
+    else if (json_is(json_get(v, "type"), "function") && name && name->kind == JSON_STRING)
+        s->form.named = name->text;
     else if (!json_is(v, "auto"))
-        return api_wrong_value(s->err, "tool_choice", "\"auto\" or \"none\": this server cannot yet make the model call a tool");
+        return api_wrong_value(s->err, "tool_choice", "\"auto\", \"none\", \"required\", or {\"type\":\"function\",\"function\":{\"name\":...}}");
     return true;
 }
 
@@ -75,9 +82,9 @@ static bool only_text_modality(struct reader *s, const struct json_value *v)
     return (v->kind == JSON_ARRAY && v->count == 1 && json_is(v->first, "text")) || param_unsupported(v, "[\"text\"]", s->err);
 }
 
-static bool only_text_format(struct reader *s, const struct json_value *v)
+static bool read_response_format(struct reader *s, const struct json_value *v)
 {
-    return (v->count == 1 && json_is(json_get(v, "type"), "text")) || param_unsupported(v, "{\"type\":\"text\"}", s->err);
+    return constrain_response_format(&s->form, v, s->err);
 }
 
 static bool never(struct reader *s, const struct json_value *v)
@@ -97,7 +104,7 @@ static const struct {
     {"parallel_tool_calls", read_parallel_tool_calls},
     {"logprobs", read_logprobs},
     {"top_logprobs", read_top_logprobs},
-    {"response_format", only_text_format},
+    {"response_format", read_response_format},
     {"modalities", only_text_modality},
     {"verbosity", only_medium},
     {"reasoning_effort", only_none},
@@ -136,12 +143,14 @@ static bool check_together(struct reader *s, const struct json_value *root)
         return api_fail(s->err, 400, "invalid_value", "tool_choice", "'tool_choice' needs 'tools'.");
     if (s->no_tools)
         r->chat.n_tools = 0;
-    return params_check(&r->params, s->err);
+    s->form.tools = r->chat.n_tools > 0 ? json_get(root, "tools") : NULL;
+    s->form.one_call = r->one_call;
+    return params_check(&r->params, s->err) && constrain_build(&s->form, &r->grammar, s->err);
 }
 
 bool chat_request_read(struct chat_request *r, const struct json_value *root, const struct sampling *defaults, int n_vocab, struct api_error *err)
 {
-    struct reader s = {.r = r, .err = err};
+    struct reader s = {.r = r, .err = err, .form = {.content = SCHEMA_CONTENT_TEXT}};
     *r = (struct chat_request){0};
     params_init(&r->params, defaults, n_vocab);
     r->chat.add_generation_prompt = true;

@@ -8,11 +8,11 @@
  *     .content                                    a string, or text parts (joined by line feeds); null for an assistant that calls tools
  *     .tool_calls, .tool_call_id, .refusal        of an assistant or tool message: rendered; accepted; only null
  *   max_tokens, max_completion_tokens             1 or more; both only if equal; without them, until the context is full
- *   tools                                         functions; rendered into the prompt as Qwen2.5's template does; strict only false
- *   tool_choice                                   "auto", or "none" (the tools are then left out of the prompt)
+ *   tools                                         functions; rendered into the prompt as Qwen2.5's template does; calls are held to their names and schemas
+ *   tool_choice                                   "auto", "required", a named function, or "none" (the tools are then left out of the prompt)
  *   parallel_tool_calls                           false: the answer ends with its first call
  *   logprobs, top_logprobs                        a boolean, 0..20: engine/logprobs.h says of what
- *   response_format                               only {"type":"text"}
+ *   response_format                               text, json_object, json_schema: server/constrain.h; the schema is enforced, strict or not
  *   modalities, verbosity, reasoning_effort       only at the value that changes nothing: ["text"], "medium", "none"
  *   those in server/params.h                      as they are told there
  *   anything else                                 400, unknown_parameter
@@ -34,6 +34,7 @@ struct chat_request {
     int top_logprobs;
     const struct chat_text *tool_names; /* [chat.n_tools] */
     bool one_call;  /* parallel_tool_calls is false */
+    struct grammar *grammar; /* what the answer is held to, or NULL; its own */
 
     /* Its own. */
     struct chat_message *messages; /* what chat.messages points to */

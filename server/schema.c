@@ -649,23 +649,33 @@ static grammar_node free_text(struct schema_compiler *c, grammar_node body)
     return state[0];
 }
 
-struct grammar *schema_tools(const struct schema_tool *tools, size_t n_tools, enum schema_calls calls, bool parallel, struct schema_error *err)
+static bool answer(struct schema_compiler *c, const struct schema_answer *a, const struct json_value *object, grammar_rule *root)
+{
+    grammar_node behind = a->parallel ? grammar_reserve(c->b) : GRAMMAR_RETURN, body;
+    if (!call_body(c, a->tools, a->n_tools, object, behind, &body))
+        return false;
+    grammar_node call = grammar_literal(c->b, call_begin, strlen(call_begin), body), whole = call;
+    if (a->parallel)
+        grammar_define_choice(c->b, behind, (grammar_node[]){GRAMMAR_RETURN, grammar_byte(c->b, '\n', '\n', call)}, 2);
+    grammar_rule content = c->object;
+    if (a->content == SCHEMA_CONTENT_SCHEMA && !compile(c, a->schema, NULL, -1, &content))
+        return false;
+    if (a->content == SCHEMA_CONTENT_TEXT)
+        whole = free_text(c, body);
+    else if (a->content != SCHEMA_CONTENT_NONE)
+        whole = grammar_choice(c->b, (grammar_node[]){grammar_call(c->b, content, GRAMMAR_RETURN), call}, 2);
+    *root = grammar_rule_new(c->b);
+    grammar_rule_define(c->b, *root, whole);
+    return true;
+}
+
+struct grammar *schema_answer(const struct schema_answer *a, struct schema_error *err)
 {
     static const char object_text[] = "{\"type\":\"object\"}";
     struct schema_compiler c;
     struct json *object = json_parse(object_text, sizeof object_text - 1, NULL, NULL);
     grammar_rule root = 0;
-    grammar_node body = GRAMMAR_NEVER;
-    bool ok = begin(&c, err) && (object != NULL || schema_out_of_memory(&c));
-    if (ok) {
-        grammar_node behind = parallel ? grammar_reserve(c.b) : GRAMMAR_RETURN;
-        ok = call_body(&c, tools, n_tools, json_root(object), behind, &body);
-        grammar_node again = grammar_literal(c.b, call_begin, strlen(call_begin), body);
-        if (parallel)
-            grammar_define_choice(c.b, behind, (grammar_node[]){GRAMMAR_RETURN, grammar_byte(c.b, '\n', '\n', again)}, 2);
-        root = grammar_rule_new(c.b);
-        grammar_rule_define(c.b, root, calls == SCHEMA_CALLS_AUTO ? free_text(&c, body) : again);
-    }
+    bool ok = begin(&c, err) && (object != NULL || schema_out_of_memory(&c)) && answer(&c, a, json_root(object), &root);
     struct grammar *g = finish(&c, ok, root);
     json_free(object);
     return g;

@@ -23,7 +23,7 @@
 struct schema_error {
     char text[320];    /* a sentence without its final stop */
     char pointer[160]; /* JSON pointer within the document given, "" for its root; shortened if very long */
-    int document;      /* schema_tools: index of the tool whose parameters it is; else 0 */
+    int document;      /* of schema_answer: index of the tool whose parameters it is, -1: the schema of the content; else 0 */
 };
 
 /* NULL with *err filled. The grammar does not point into the schema. For grammar_free. */
@@ -31,16 +31,25 @@ struct grammar *schema_compile(const struct json_value *schema, struct schema_er
 /* Any JSON object (response_format json_object). */
 struct grammar *schema_any_object(struct schema_error *err);
 
-/* Tool calls as Qwen2.5 writes them: <tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>, several with a line end between. */
+/* A whole answer: content, or calls of tools as Qwen2.5 writes them: <tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>, several with a line end between. */
 struct schema_tool {
     const char *name;
-    const struct json_value *parameters; /* NULL: any object */
+    const struct json_value *parameters; /* NULL: any object. Whatever they say, arguments are an object */
 };
-enum schema_calls {
-    SCHEMA_CALLS_AUTO,    /* free text without <tool_call>, then calls, or none */
-    SCHEMA_CALLS_REQUIRED /* at least one call and nothing else */
+enum schema_content {
+    SCHEMA_CONTENT_NONE,   /* at least one call and nothing else */
+    SCHEMA_CONTENT_TEXT,   /* free text without <tool_call>, then calls, or none */
+    SCHEMA_CONTENT_OBJECT, /* any JSON object, or calls */
+    SCHEMA_CONTENT_SCHEMA  /* what the schema says, or calls */
 };
-/* parallel: more than one call is possible. For a named function give that tool only, with SCHEMA_CALLS_REQUIRED and no parallel. */
-struct grammar *schema_tools(const struct schema_tool *tools, size_t n_tools, enum schema_calls calls, bool parallel, struct schema_error *err);
+struct schema_answer {
+    const struct schema_tool *tools; /* [n_tools] */
+    size_t n_tools;
+    bool parallel; /* more than one call is possible */
+    enum schema_content content;
+    const struct json_value *schema;
+};
+/* For a tool that must be called give that tool only, and SCHEMA_CONTENT_NONE. */
+struct grammar *schema_answer(const struct schema_answer *a, struct schema_error *err);
 
 #endif
