@@ -189,6 +189,12 @@ void make_blocks(enum gguf_type type, enum weights kind, size_t n, unsigned char
 
 /* ---- panel.c against all this ---- */
 
+/* Where the lines begin in a panel that has n bytes of scales before them. */
+static size_t lines_from(size_t n)
+{
+    return (n + 63) / 64 * 64;
+}
+
 /* The weight at row r, column c of a panel, from the layout that kernels/panel.h describes. */
 static double panel_element(enum gguf_type type, const unsigned char *panel, size_t n_cols, size_t r, size_t c)
 {
@@ -206,15 +212,15 @@ static double panel_element(enum gguf_type type, const unsigned char *panel, siz
     case GGUF_TYPE_BF16:
         return bits_float((uint32_t)half_of(panel + (c * 16 + r) * 2) << 16);
     case GGUF_TYPE_Q4_0:
-        return half_value(half_of(panel + n_groups * 256 + (g * 16 + r) * 2)) * (nibble(panel[g * 256 + line], high) - 8);
+        return half_value(half_of(panel + (g * 16 + r) * 2)) * (nibble(panel[lines_from(n_groups * 32) + g * 256 + line], high) - 8);
     case GGUF_TYPE_Q5_0: {
-        const unsigned char *group = panel + g * 320;
+        const unsigned char *group = panel + lines_from(n_groups * 32) + g * 320;
         int q = nibble(group[line], high) | (group[256 + byte] >> j & 1) << 4;
-        return half_value(half_of(panel + n_groups * 320 + (g * 16 + r) * 2)) * (q - 16);
+        return half_value(half_of(panel + (g * 16 + r) * 2)) * (q - 16);
     }
     case GGUF_TYPE_Q8_0: {
-        int q = panel[g * 512 + j * 64 + byte];
-        return half_value(half_of(panel + n_groups * 512 + (g * 16 + r) * 2)) * (q < 128 ? q : q - 256);
+        int q = panel[lines_from(n_groups * 32) + g * 512 + j * 64 + byte];
+        return half_value(half_of(panel + (g * 16 + r) * 2)) * (q < 128 ? q : q - 256);
     }
     case GGUF_TYPE_Q4_K:
     case GGUF_TYPE_Q5_K: {
@@ -227,7 +233,8 @@ static double panel_element(enum gguf_type type, const unsigned char *panel, siz
         return half_value(half_of(b + r * 2)) * (scale[r] & 63) * quant - half_value(half_of(b + 32 + r * 2)) * m;
     }
     case GGUF_TYPE_Q6_K: {
-        const unsigned char *group = panel + g * 384, *scales = panel + n_groups * 384 + g * 32, *d = panel + n_groups * 416;
+        const unsigned char *scales = panel + g * 32, *d = panel + n_groups * 32;
+        const unsigned char *group = panel + lines_from(n_groups * 32 + n_groups / 8 * 32) + g * 384;
         int q = nibble(group[line], high) | (group[256 + j / 4 * 64 + byte] >> j % 4 * 2 & 3) << 4;
         int scale = scales[j / 4 * 16 + r];
         return half_value(half_of(d + (g / 8 * 16 + r) * 2)) * (scale < 128 ? scale : scale - 256) * (q - 32);
