@@ -7,6 +7,7 @@
 extern const struct kernels kernels_scalar;
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2;
+extern const struct kernels kernels_avxvnni;
 extern const struct kernels kernels_avx512;
 #elif defined(__aarch64__)
 extern const struct kernels kernels_neon;

@@ -16,23 +16,26 @@ static bool always(void)
 }
 
 #if defined(__x86_64__)
-#include <cpuid.h>
-/* The compiler's runtime asks CPUID and, for the wide registers, XGETBV, whether the operating system saves them. F16C is not among the names that clang 14
- * knows. */
+#include "kernels/x86/features.h"
 static bool has_avx2(void)
 {
-    unsigned a, b, c, d;
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    const struct x86_words w = x86_ask();
+    return x86_has_avx2(&w);
+}
+static bool has_avxvnni(void)
+{
+    const struct x86_words w = x86_ask();
+    return x86_has_avxvnni(&w);
 }
 static bool has_avx512(void)
 {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+    const struct x86_words w = x86_ask();
+    return x86_has_avx512(&w);
 }
 static const struct level levels[] = {
     {&kernels_scalar, always, ""},
     {&kernels_avx2, has_avx2, "AVX2, FMA and F16C"},
+    {&kernels_avxvnni, has_avxvnni, "AVX2, FMA, F16C and AVX-VNNI"},
     {&kernels_avx512, has_avx512, "AVX-512 F, BW, VL and VNNI"},
 };
 #elif defined(__aarch64__)

@@ -121,7 +121,7 @@ static void bench_matmul(const struct kernels *k, enum gguf_type type, const cha
             make_act(&m.act, ACT_RANDOM);
             double ns = time_calls(run_matmul, &m), bytes = (double)(m.slice * panel_size);
             double multiply_adds = (double)m.slice * PANEL_ROWS * COLUMNS * tokens[i];
-            printf("%-8s %-14s %3d tokens, weights in %-6s  %7.2f GB/s  %8.2f multiply-adds/ns  %7.2f per cycle\n", k->level, name,
+            printf("%-13s %-14s %3d tokens, weights in %-6s  %7.2f GB/s  %8.2f multiply-adds/ns  %7.2f per cycle\n", k->level, name,
                    tokens[i], far_away ? "memory" : "cache", bytes / ns, multiply_adds / ns, multiply_adds / ns * cycle_ns);
             fflush(stdout);
         }
@@ -232,7 +232,7 @@ static void bench_vectors(const struct kernels *k, const char *filter, const cha
     for (size_t i = 0; i < COUNT_OF(runs); i++)
         if (wanted(filter, k->level, runs[i].name)) {
             double ns = time_calls(runs[i].run, &r);
-            printf("%-8s %-14s %10.0f ns  %8.2f %s/ns  %7.2f per cycle\n", k->level, runs[i].name, ns, runs[i].items / ns, runs[i].unit,
+            printf("%-13s %-14s %10.0f ns  %8.2f %s/ns  %7.2f per cycle\n", k->level, runs[i].name, ns, runs[i].items / ns, runs[i].unit,
                    runs[i].items / ns * cycle_ns);
             fflush(stdout);
         }
@@ -250,10 +250,10 @@ void bench(const char *filter)
     cycle_ns = measure_cycle();
     printf("one cycle is about %.3f ns (estimated by a chain of additions); one thread, median of %d repeats; cache: %zu KiB, memory: %zu MiB of "
            "weights with %d columns\n", cycle_ns, REPEATS, near_bytes >> 10, far_bytes >> 20, COLUMNS);
-    const char *levels[16];
-    int n_levels = kernels_available(levels, (int)COUNT_OF(levels));
+    const struct kernels *levels[16];
+    int n_levels = levels_under_test(levels, (int)COUNT_OF(levels));
     for (int l = 0; l < n_levels; l++) {
-        const struct kernels *k = kernels_by_name(levels[l], NULL);
+        const struct kernels *k = levels[l];
         for (size_t i = 0; i < COUNT_OF(all_types); i++) {
             char name[24];
             snprintf(name, sizeof name, "matmul %s", gguf_type_traits(all_types[i])->name);

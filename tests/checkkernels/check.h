@@ -77,6 +77,13 @@ void make_act(const struct act *a, enum activations kind);
 /* Quantises all of a->x into a. */
 void quantize_all(const struct kernels *k, const struct act *a);
 
+/* ---- levels.c ---- */
+
+/* The levels this CPU can run, and code that only this program links; returns their number. */
+int levels_under_test(const struct kernels *levels[], int max);
+/* Whether a level is offered exactly where the CPU has it and the system saves its registers. */
+void check_features(const struct kernels *unused, int unused_too);
+
 /* ---- the checks: level k against scalar, or scalar against double ---- */
 
 const struct kernels *scalar_kernels(void);

@@ -75,7 +75,7 @@ static void run_check(const char *level, const char *name, void (*run)(const str
     bool ok = current.failures == 0;
     n_passed += ok;
     n_failed += !ok;
-    printf("%-8s %-14s %s", level, name, ok ? "ok" : "FAIL");
+    printf("%-13s %-14s %s", level, name, ok ? "ok" : "FAIL");
     if (ok && current.note[0])
         printf("    %s", current.note);
     putchar('\n');
@@ -100,16 +100,17 @@ static int check_all(void)
         snprintf(name, sizeof name, "panel %s", gguf_type_traits(all_types[i])->name);
         run_check("formats", name, check_formats, NULL, (int)all_types[i]);
     }
-    const char *levels[16];
-    int n_levels = kernels_available(levels, (int)COUNT_OF(levels));
+    run_check("levels", "features", check_features, NULL, 0);
+    const struct kernels *levels[16];
+    int n_levels = levels_under_test(levels, (int)COUNT_OF(levels));
     for (int l = 0; l < n_levels; l++) {
-        const struct kernels *k = kernels_by_name(levels[l], NULL);
+        const struct kernels *k = levels[l];
         for (size_t i = 0; i < COUNT_OF(all_types); i++) {
             snprintf(name, sizeof name, "matmul %s", gguf_type_traits(all_types[i])->name);
-            run_check(levels[l], name, check_matmul, k, (int)all_types[i]);
+            run_check(k->level, name, check_matmul, k, (int)all_types[i]);
         }
         for (size_t i = 0; i < COUNT_OF(vector_checks); i++)
-            run_check(levels[l], vector_checks[i].name, vector_checks[i].run, k, 0);
+            run_check(k->level, vector_checks[i].name, vector_checks[i].run, k, 0);
     }
     printf("%d passed, %d failed\n", n_passed, n_failed);
     return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
