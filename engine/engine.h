@@ -85,6 +85,7 @@ struct engine_event {
     const char *text;     /* [text_length], valid only during the callback; "" if none */
     size_t text_length;   /* bytes */
     enum finish_reason finish; /* EVENT_DONE */
+    int stop;             /* EVENT_DONE with FINISH_STOP: index of the stop string that was met; -1: none, the model ended its turn. -1 in every other event */
     const char *error;    /* EVENT_DONE with FINISH_ERROR: a sentence; else NULL */
     int n_prompt;         /* tokens of the prompt */
     int n_cached;         /* of them, taken from a cache instead of computed */

@@ -186,6 +186,7 @@ static void tell(struct sequence *s, struct engine_event event)
     event.n_choices = release_tokens(s, event.text_length, event.kind == EVENT_DONE);
     event.choices = s->ready;
     event.id = s->id;
+    event.stop = event.kind == EVENT_DONE && event.finish == FINISH_STOP ? stops_which(s->stops) : -1;
     if (!event.text)
         event.text = "";
     event.n_prompt = s->n_prompt;

@@ -13,7 +13,7 @@ struct pattern {
 struct stops {
     struct pattern *patterns; /* [n_patterns] */
     int n_patterns;
-    bool met;
+    int met; /* index of the string that was met; -1: none */
     char *buffer; /* [capacity]; bytes start..end-1 are held back, bytes before start were ready at the last call */
     size_t start, end, capacity;
 };
@@ -56,6 +56,7 @@ struct stops *stops_new(const char *const *strings, int n)
         free(s);
         return NULL;
     }
+    s->met = -1;
     for (; s->n_patterns < n; s->n_patterns++)
         if (!pattern_init(&s->patterns[s->n_patterns], strings[s->n_patterns])) {
             s->n_patterns++; /* frees the half-made one too */
@@ -103,31 +104,34 @@ bool stops_feed(struct stops *s, const char *text, size_t length, const char **r
 {
     *ready = "";
     *n_ready = 0;
-    if (s->met || length == 0)
+    if (stops_met(s) || length == 0)
         return true;
     if (!s->buffer && !(s->buffer = malloc(s->capacity = 256)))
         return false;
     if (!make_room(s, length))
         return false;
     size_t held = 0; /* bytes at the end that may be the beginning of a stop string */
-    for (size_t i = 0; i < length && !s->met; i++) {
+    for (size_t i = 0; i < length && !stops_met(s); i++) {
         s->buffer[s->end++] = text[i];
         held = 0;
         for (int k = 0; k < s->n_patterns; k++) {
             struct pattern *p = &s->patterns[k];
             bool complete = pattern_step(p, text[i]);
-            if (complete && !s->met) { /* from here on only complete ones count */
-                s->met = true;
+            if (complete && !stops_met(s)) { /* from here on only complete ones count */
+                s->met = k;
                 held = 0;
             }
-            if ((complete || !s->met) && p->matched > held)
+            if ((complete || !stops_met(s)) && p->matched > held) {
                 held = p->matched;
+                if (complete)
+                    s->met = k;
+            }
         }
     }
     *ready = s->buffer + s->start;
     *n_ready = s->end - held - s->start;
     s->start = s->end - held;
-    if (s->met)
+    if (stops_met(s))
         s->end = s->start;
     return true;
 }
@@ -140,6 +144,11 @@ void stops_end(struct stops *s, const char **ready, size_t *n_ready)
 }
 
 bool stops_met(const struct stops *s)
+{
+    return s->met >= 0;
+}
+
+int stops_which(const struct stops *s)
 {
     return s->met;
 }

@@ -21,5 +21,7 @@ bool stops_feed(struct stops *s, const char *text, size_t length, const char **r
 /* The end of the text: what was held back is ready. */
 void stops_end(struct stops *s, const char **ready, size_t *n_ready);
 bool stops_met(const struct stops *s);
+/* Which of the strings was met, by its index; of equal ones the first. -1: none. */
+int stops_which(const struct stops *s);
 
 #endif

@@ -308,14 +308,15 @@ START_TEST(stop_strings)
 {
     static const struct {
         const char *stops[3];
+        int met;
         const char *text; /* of "I am the small demonstration model that ships with quern. I can chat a little, ..." */
     } cases[] = {
-        {{" model"}, "I am the small demonstration"},
-        {{"stration mo"}, "I am the small demon"},            /* across tokens */
-        {{"I"}, ""},                                          /* at once */
-        {{"I am the big", "quern."}, "I am the small demonstration model that ships with "}, /* the first begins, and is given up */
-        {{"small demonstrator", "small demonstration model", "tion"}, "I am the small demonstra"},
-        {{"ships with quern. I can chat"}, "I am the small demonstration model that "},
+        {{" model"}, 0, "I am the small demonstration"},
+        {{"stration mo"}, 0, "I am the small demon"},            /* across tokens */
+        {{"I"}, 0, ""},                                          /* at once */
+        {{"I am the big", "quern."}, 1, "I am the small demonstration model that ships with "}, /* the first begins, and is given up */
+        {{"small demonstrator", "small demonstration model", "tion"}, 2, "I am the small demonstra"},
+        {{"ships with quern. I can chat"}, 0, "I am the small demonstration model that "},
     };
     start_engine((struct engine_options){0});
     struct tok_ids ids = chat_prompt("Who are you?");
@@ -331,6 +332,7 @@ START_TEST(stop_strings)
         result_wait(&r);
         ck_assert_str_eq(r.text, cases[i].text);
         ck_assert_int_eq(r.last.finish, FINISH_STOP);
+        ck_assert_int_eq(r.last.stop, cases[i].met);
         result_free(&r);
     }
     /* One that stays incomplete: everything comes, the last of it with the end. */
@@ -345,6 +347,7 @@ START_TEST(stop_strings)
     ck_assert_str_eq(r.text + r.length - strlen(end), end);
     ck_assert_uint_ge(r.last.text_length, strlen("Qwen2.5 model."));
     ck_assert_int_eq(r.last.finish, FINISH_STOP);
+    ck_assert_int_eq(r.last.stop, -1); /* the model's own end */
     result_free(&r);
     tok_ids_free(&ids);
     stop_engine();

@@ -6,15 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where the text ends by the definition: at the first byte where some stop is complete, before the longest that is. -1: nowhere. */
-static long first_stop(const char *text, size_t length, const char *const *stops, int n)
+/* Where the text ends by the definition: at the first byte where some stop is complete, before the longest that is (*which: the first of those). -1: nowhere. */
+static long first_stop(const char *text, size_t length, const char *const *stops, int n, int *which)
 {
+    *which = -1;
     for (size_t end = 1; end <= length; end++) {
         long start = -1;
         for (int i = 0; i < n; i++) {
             size_t m = strlen(stops[i]);
-            if (m <= end && !memcmp(text + end - m, stops[i], m) && (start < 0 || (long)(end - m) < start))
+            if (m <= end && !memcmp(text + end - m, stops[i], m) && (start < 0 || (long)(end - m) < start)) {
                 start = (long)(end - m);
+                *which = i;
+            }
         }
         if (start >= 0)
             return start;
@@ -42,7 +45,8 @@ static unsigned next_random(unsigned *state)
 static void run(const char *text, const char *const *strings, int n, unsigned seed)
 {
     size_t length = strlen(text), shown = 0, fed = 0;
-    long stop = first_stop(text, length, strings, n);
+    int which, none;
+    long stop = first_stop(text, length, strings, n, &which);
     char *out = malloc(length + 1);
     struct stops *s = stops_new(strings, n);
     ck_assert_ptr_nonnull(s);
@@ -59,8 +63,9 @@ static void run(const char *text, const char *const *strings, int n, unsigned se
         memcpy(out + shown, ready, n_ready);
         shown += n_ready;
         if (!stops_met(s)) {
-            ck_assert_msg(stop < 0 || first_stop(text, fed, strings, n) < 0, "missed a stop string in \"%s\"", text);
+            ck_assert_msg(stop < 0 || first_stop(text, fed, strings, n, &none) < 0, "missed a stop string in \"%s\"", text);
             ck_assert_uint_eq(fed - shown, may_hold(text, fed, strings, n));
+            ck_assert_int_eq(stops_which(s), -1);
         }
     }
     const char *rest;
@@ -69,6 +74,7 @@ static void run(const char *text, const char *const *strings, int n, unsigned se
     memcpy(out + shown, rest, n_rest);
     shown += n_rest;
     ck_assert_int_eq(stops_met(s), stop >= 0);
+    ck_assert_int_eq(stops_which(s), which);
     ck_assert_uint_eq(shown, stop >= 0 ? (size_t)stop : length);
     ck_assert_int_eq(memcmp(out, text, shown), 0);
     stops_free(s);
