@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     TILE = 64,              /* tokens whose activations a kernel works on at a time */
@@ -56,12 +57,68 @@ struct forward {
     struct acts embd, heads, ff; /* activations as wide as n_embd, n_heads * head_dim, n_ff */
 
     atomic_uint_fast64_t n_layers_done; /* read by other threads */
+    struct forward_times *times; /* [threads]; NULL: nobody wants to know */
 
     /* The step in work. */
     int layer;
     const float *norm;
     bool add_delta;
 };
+
+/* ---- times ---- */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static double begin(const struct forward *f)
+{
+    return f->times ? now() : 0;
+}
+
+/* Counts the time since `from` to a part. Returns the time it is now. */
+static double spent(const struct forward *f, int thread, int part, double from, double bytes, double multiply_adds)
+{
+    if (!f->times)
+        return 0;
+    struct forward_part_time *p = &f->times[thread].parts[part];
+    double time = now();
+    p->seconds += time - from;
+    p->bytes += bytes;
+    p->multiply_adds += multiply_adds;
+    return time;
+}
+
+/* The same for a matrix of which `count` panels have been multiplied with n_rows rows. */
+static double spent_matrix(const struct forward *f, int thread, int part, double from, const struct matrix *w, size_t count, int n_rows, bool first)
+{
+    return spent(f, thread, part, from, first ? (double)(count * w->panel_bytes) : 0, (double)count * PANEL_ROWS * w->n_cols * n_rows);
+}
+
+bool forward_measure(struct forward *f, struct error *err)
+{
+    free(f->times);
+    f->times = calloc((size_t)f->n_threads, sizeof *f->times);
+    return f->times ? true : error_set(err, "out of memory");
+}
+
+void forward_measure_end(struct forward *f, struct forward_times *out)
+{
+    memset(out, 0, sizeof *out);
+    for (int t = 0; f->times && t < f->n_threads; t++) {
+        out->elapsed += f->times[t].elapsed;
+        for (int i = 0; i < FORWARD_PARTS; i++) {
+            out->parts[i].seconds += f->times[t].parts[i].seconds;
+            out->parts[i].bytes += f->times[t].parts[i].bytes;
+            out->parts[i].multiply_adds += f->times[t].parts[i].multiply_adds;
+        }
+    }
+    free(f->times);
+    f->times = NULL;
+}
 
 /* ---- memory ---- */
 
@@ -185,6 +242,7 @@ void forward_free(struct forward *f)
         free(f->scratch[i].values);
     }
     free(f->scratch);
+    free(f->times);
     acts_free(&f->embd);
     acts_free(&f->heads);
     acts_free(&f->ff);
@@ -257,7 +315,7 @@ static void product_piece(void *arg, int piece, int thread)
 {
     const struct product_step *s = arg;
     const struct product *p = s->products;
-    (void)thread;
+    double from = begin(s->f);
     struct split parts = split(s->f, p->w);
     while (piece >= parts.n_pieces) {
         piece -= parts.n_pieces;
@@ -273,6 +331,7 @@ static void product_piece(void *arg, int piece, int thread)
         if (p->bias)
             for (int i = 0; i < x->n_tokens; i++)
                 s->f->model->kernels->add(y + (size_t)i * n_rows, p->bias + column, (int)(count * PANEL_ROWS));
+        from = spent_matrix(s->f, thread, FORWARD_MATMUL + (int)p->w->type, from, p->w, count, x->n_tokens, t == 0);
     }
 }
 
@@ -303,16 +362,20 @@ static void ffn_piece(void *arg, int piece, int thread)
     piece_range(&parts, gate, piece, &first, &count);
     size_t columns = count * PANEL_ROWS, column = first * PANEL_ROWS;
     float *g = f->scratch[thread].tile;
+    double from = begin(f);
     for (int t = 0; t < f->embd.n_tiles; t++) {
         const struct act *x = &f->embd.tiles[t];
         float *u = g + (size_t)x->n_tokens * columns;
         gate->matmul(gate->panels + first * gate->panel_bytes, count, x, g, columns);
+        from = spent_matrix(f, thread, FORWARD_MATMUL + (int)gate->type, from, gate, count, x->n_tokens, t == 0);
         up->matmul(up->panels + first * up->panel_bytes, count, x, u, columns);
+        from = spent_matrix(f, thread, FORWARD_MATMUL + (int)up->type, from, up, count, x->n_tokens, t == 0);
         kernels->swiglu(g, g, u, x->n_tokens * (int)columns);
         const struct act *y = &f->ff.tiles[t];
         kernels->quantize(y, g, columns, 0, y->n_tokens, (int)(column / ACT_GROUP), (int)(columns / ACT_GROUP));
         for (int i = 0; f->ff.x && i < x->n_tokens; i++)
             memcpy(f->ff.x + ((size_t)t * TILE + (size_t)i) * (size_t)f->ff.n_cols + column, g + (size_t)i * columns, columns * sizeof(float));
+        from = spent(f, thread, FORWARD_SWIGLU, from, 0, 0);
     }
 }
 
@@ -327,11 +390,13 @@ static void logits_piece(void *arg, int piece, int thread)
     size_t columns = count * PANEL_ROWS, column = first * PANEL_ROWS;
     size_t valid = (size_t)w->n_rows - column < columns ? (size_t)w->n_rows - column : columns;
     float *y = f->scratch[thread].tile;
+    double from = begin(f);
     for (int t = 0; t < f->embd.n_tiles; t++) {
         const struct act *x = &f->embd.tiles[t];
         w->matmul(w->panels + first * w->panel_bytes, count, x, y, columns);
         for (int i = 0; i < x->n_tokens; i++)
             memcpy(f->rows[t * TILE + i].logits + column, y + (size_t)i * columns, valid * sizeof(float));
+        from = spent_matrix(f, thread, FORWARD_HEAD, from, w, count, x->n_tokens, t == 0);
     }
 }
 
@@ -356,7 +421,7 @@ static void quantize_row(const struct forward *f, const struct acts *a, const fl
 static void embed_piece(void *arg, int piece, int thread)
 {
     struct forward *f = arg;
-    (void)thread;
+    double from = begin(f);
     const struct model_shape *s = &f->model->shape;
     const struct gguf_tensor *e = f->model->embedding;
     size_t row_bytes = e->n_bytes / (size_t)s->n_vocab;
@@ -369,13 +434,14 @@ static void embed_piece(void *arg, int piece, int thread)
             f->sin[i * half + d] = (float)sin(angle);
         }
     }
+    spent(f, thread, FORWARD_EMBED, from, 0, 0);
 }
 
 /* x += delta (but for the first layer); norm; quantise. */
 static void norm_piece(void *arg, int piece, int thread)
 {
     struct forward *f = arg;
-    (void)thread;
+    double from = begin(f);
     const struct model_shape *s = &f->model->shape;
     const struct kernels *kernels = f->model->kernels;
     for (int i = piece * TOKENS_PER_PIECE; i < piece_end(f, piece); i++) {
@@ -385,6 +451,7 @@ static void norm_piece(void *arg, int piece, int thread)
         kernels->rms_norm(f->embd.x + at, f->x + at, f->norm, s->n_embd, s->rms_eps);
         quantize_row(f, &f->embd, f->embd.x + at, i);
     }
+    spent(f, thread, FORWARD_NORM, from, 0, 0);
 }
 
 static void norm(struct forward *f, const float *weights, bool add_delta)
@@ -398,7 +465,7 @@ static void norm(struct forward *f, const float *weights, bool add_delta)
 static void store_piece(void *arg, int piece, int thread)
 {
     struct forward *f = arg;
-    (void)thread;
+    double from = begin(f);
     const struct model_shape *s = &f->model->shape;
     const struct kernels *kernels = f->model->kernels;
     size_t hd = (size_t)s->head_dim;
@@ -421,14 +488,16 @@ static void store_piece(void *arg, int piece, int thread)
             }
         }
     }
+    spent(f, thread, FORWARD_ROPE, from, 0, 0);
 }
 
 static void quantize_heads_piece(void *arg, int piece, int thread)
 {
     struct forward *f = arg;
-    (void)thread;
+    double from = begin(f);
     for (int i = piece * TOKENS_PER_PIECE; i < piece_end(f, piece); i++)
         quantize_row(f, &f->heads, f->heads.x + (size_t)i * (size_t)f->heads.n_cols, i);
+    spent(f, thread, FORWARD_NORM, from, 0, 0);
 }
 
 /* ---- attention: tiles of consecutive rows of one sequence ---- */
@@ -460,6 +529,7 @@ static void attention_piece(void *arg, int piece, int thread)
     int n_keys = f->rows[first + n - 1].position + 1;
 
     struct scratch *scratch = &f->scratch[thread];
+    double from = begin(f), pairs = 0;
     for (int b = 0; b < (n_keys + KV_BLOCK - 1) / KV_BLOCK; b++) {
         scratch->keys[b] = kv_keys(f->kv, f->layer, kv_head, sequence->blocks[b]);
         scratch->values[b] = kv_values(f->kv, f->layer, kv_head, sequence->blocks[b]);
@@ -476,11 +546,13 @@ static void attention_piece(void *arg, int piece, int thread)
         q[tile.n_rows] = f->q + at;
         out[tile.n_rows] = f->heads.x + at;
         tile.n_keys = limit[tile.n_rows] = f->rows[row].position + 1;
+        pairs += tile.n_keys;
         if (++tile.n_rows == ATTENTION_ROWS || i == n * group - 1) {
             f->model->kernels->attention(&tile);
             tile.n_rows = 0;
         }
     }
+    spent(f, thread, FORWARD_ATTENTION, from, 2.0 * n_keys * s->head_dim * (int)sizeof(uint16_t), 2 * pairs * s->head_dim);
 }
 
 static void attend(struct forward *f)
@@ -555,8 +627,11 @@ static void run_batch(struct forward *f, const struct row *rows, int n_rows)
 
 void forward_run(struct forward *f, const struct row *rows, int n_rows)
 {
+    double from = begin(f);
     for (int first = 0; first < n_rows; first += f->max_rows)
         run_batch(f, rows + first, n_rows - first < f->max_rows ? n_rows - first : f->max_rows);
+    if (f->times)
+        f->times[0].elapsed += now() - from;
 }
 
 uint64_t forward_progress(const struct forward *f)

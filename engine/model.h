@@ -50,4 +50,32 @@ void forward_run(struct forward *f, const struct row *rows, int n_rows);
 /* Any thread: the layers computed so far (in all batches together). */
 uint64_t forward_progress(const struct forward *f);
 
+/* ---- where the time goes: for the bench ---- */
+
+enum forward_part {
+    FORWARD_EMBED,     /* rows of the embedding table, and the angles of their positions */
+    FORWARD_NORM,      /* the residual stream's additions and norms, and quantising what the matrices multiply */
+    FORWARD_ROPE,      /* rotating queries and keys; keys and values into the cache */
+    FORWARD_ATTENTION,
+    FORWARD_SWIGLU,    /* with the quantising of its result */
+    FORWARD_HEAD,      /* the output matrix, of whatever type */
+    FORWARD_MATMUL,    /* + enum gguf_type: the other matrices of that type, with their biases */
+    FORWARD_PARTS = FORWARD_MATMUL + GGUF_TYPE_LIMIT
+};
+
+struct forward_times {
+    double elapsed; /* seconds within forward_run; times the threads, what exceeds the sum of all parts was spent waiting for one another */
+    struct forward_part_time {
+        double seconds;       /* of all threads together */
+        double bytes;         /* of weights, or of keys and values, that were read */
+        double multiply_adds;
+    } parts[FORWARD_PARTS];
+};
+
+/* Starts to add up, from zero, what each part of the work takes; a few clock readings per piece of work. Without it nothing is measured and nothing lost.
+ * False when memory is short. Not while forward_run is at work. */
+bool forward_measure(struct forward *f, struct error *err);
+/* What has added up since; the measuring ends. */
+void forward_measure_end(struct forward *f, struct forward_times *out);
+
 #endif
