@@ -203,7 +203,8 @@ void net_every(struct net *n, int64_t period_ms, void (*fn)(void *user), void *u
 static void drop(struct net *n, size_t index)
 {
     exchange_drop(n->list[index]); /* closing the descriptor takes it out of the epoll */
-    n->list[index] = n->list[--n->n_list];
+    n->n_list--; /* in order: who came first is served first */
+    memmove(&n->list[index], &n->list[index + 1], (n->n_list - index) * sizeof *n->list);
     if (n->accept_paused && n->listener >= 0)
         n->accept_paused = !watch(n, n->listener, &listener_tag, NULL);
 }
@@ -291,10 +292,11 @@ static void begin_stop(struct net *n)
             drop(n, i);
 }
 
-/* One round over all connections: there are few, and each step returns at once when there is nothing to do. */
+/* One round over all connections, oldest first, so that requests that arrive together are queued in the order their clients came. There are few, and each
+ * step returns at once when there is nothing to do. */
 static void step_all(struct net *n)
 {
-    for (size_t i = n->n_list; i-- > 0;) {
+    for (size_t i = 0; i < n->n_list;) {
         struct exchange *x = n->list[i];
         bool alive = exchange_step(x);
         if (alive && exchange_deadline(x) <= n->now)
@@ -311,6 +313,7 @@ static void step_all(struct net *n)
             epoll_ctl(n->epoll, EPOLL_CTL_MOD, x->fd, &e);
             x->interest = interest;
         }
+        i++;
     }
 }
 
