@@ -234,6 +234,35 @@ START_TEST(disconnect_cancels)
 }
 END_TEST
 
+/* Requests that wait for the network thread together, as after a pause, are computed in the order their clients connected. */
+START_TEST(first_come_first_served)
+{
+    enum { N = 6 };
+    struct server s = server_start((const char *const[]){"-np", "1", NULL}, NULL);
+    ck_assert_int_eq(kill(s.pid, SIGSTOP), 0);
+    struct client many[N];
+    for (int i = 0; i < N; i++) {
+        char body[256];
+        snprintf(body, sizeof body, STORY ",\"max_tokens\":%d}", i + 1);
+        many[i] = chat_on(s.port, body);
+    }
+    ck_assert_int_eq(kill(s.pid, SIGCONT), 0);
+    for (int i = 0; i < N; i++) {
+        check_stream_ended(&many[i], "\"length\"");
+        client_close(&many[i]);
+    }
+    ck_assert_int_eq(server_end(&s, SIGTERM), 0);
+    char *log = server_log(&s), *at = log;
+    for (int i = 0; i < N; i++) { /* the line of a request ends "... 50+3 tokens", with as many tokens as it asked for */
+        char tokens[32];
+        snprintf(tokens, sizeof tokens, "+%d tokens", i + 1);
+        at = strstr(at, tokens);
+        ck_assert_msg(at != NULL, "the request for %d tokens was not answered after those before it:\n%s", i + 1, log);
+    }
+    free(log);
+}
+END_TEST
+
 /* A name of 2000 bytes stands in every chunk, so that a short story is more than the kernel keeps for a client that does not read. */
 START_TEST(slow_reader)
 {
@@ -487,6 +516,7 @@ int main(void)
     tcase_add_test(t, api_key);
     tcase_add_test(t, listens_beyond);
     tcase_add_test(t, disconnect_cancels);
+    tcase_add_test(t, first_come_first_served);
     tcase_add_test(t, slow_reader);
     tcase_add_test(t, slow_sender);
     tcase_add_test(t, queue_full);
