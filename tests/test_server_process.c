@@ -251,7 +251,9 @@ START_TEST(first_come_first_served)
         check_stream_ended(&many[i], "\"length\"");
         client_close(&many[i]);
     }
-    ck_assert_int_eq(server_end(&s, SIGTERM), 0);
+    char last[32];
+    snprintf(last, sizeof last, "+%d tokens", N);
+    server_wait_log(&s, last);
     char *log = server_log(&s), *at = log;
     for (int i = 0; i < N; i++) { /* the line of a request ends "... 50+3 tokens", with as many tokens as it asked for */
         char tokens[32];
@@ -260,6 +262,7 @@ START_TEST(first_come_first_served)
         ck_assert_msg(at != NULL, "the request for %d tokens was not answered after those before it:\n%s", i + 1, log);
     }
     free(log);
+    ck_assert_int_eq(server_end(&s, SIGTERM), 0);
 }
 END_TEST
 
