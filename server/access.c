@@ -49,8 +49,14 @@ bool access_key(const char *header, const char *key)
 {
     if (!header || strncasecmp(header, "Bearer ", 7) != 0)
         return false;
-    const char *given = header + 7;
-    given += strspn(given, " ");
+    header += 7;
+    return access_bare_key(header + strspn(header, " "), key);
+}
+
+bool access_bare_key(const char *given, const char *key)
+{
+    if (!given)
+        return false;
     size_t n = strlen(key), m = strlen(given);
     unsigned char differ = n != m;
     for (size_t i = 0; i < m; i++) /* as long as what was sent, whatever the key is */

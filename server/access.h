@@ -13,6 +13,8 @@ bool access_host(const char *host, const char *const *names, int n_names, bool l
 
 /* True if the Authorization header is "Bearer " and the key. Takes the same time wherever they differ. header may be NULL. */
 bool access_key(const char *header, const char *key);
+/* The same for a header that holds nothing but the key (x-api-key). */
+bool access_bare_key(const char *given, const char *key);
 
 /* Cross-origin requests (Fetch standard, "CORS protocol"): if r comes from a page of the allowed origin ("*": of any; NULL: of none), gives the response the headers that let the page
  * read it, and returns true. */

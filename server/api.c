@@ -1,5 +1,6 @@
 #include "server/api_internal.h"
 #include "server/access.h"
+#include "server/messages_reply.h"
 #include "server/page.h"
 
 #include <stdio.h>
@@ -48,10 +49,22 @@ void api_engine_ready(struct api *a, struct engine *engine)
 
 /* ---- answers ---- */
 
+/* In the form of the API that was asked. */
+static void write_error(struct json_writer *w, const struct exchange *x, const struct api_error *err)
+{
+    static const char messages[] = "/v1/messages";
+    const char *path = exchange_path(x);
+    size_t n = sizeof messages - 1;
+    if (strncmp(path, messages, n) == 0 && (path[n] == '\0' || path[n] == '/'))
+        messages_error_write(w, err);
+    else
+        api_error_write(w, err);
+}
+
 void api_send_error(struct exchange *x, const struct api_error *err)
 {
     struct json_writer w = {0};
-    api_error_write(&w, err);
+    write_error(&w, x, err);
     const char *headers = err->status == 401 ? "WWW-Authenticate: Bearer\r\n" : err->status == 503 ? "Retry-After: 1\r\n" : "";
     static const char fallback[] = "{\"error\":{\"message\":\"The server is out of memory.\",\"type\":\"server_error\",\"param\":null,\"code\":null}}";
     if (w.failed)
@@ -119,6 +132,8 @@ static const struct route {
     {"/v1/completions", NULL, api_completions, 0, "/v1/completions"},
     {"/v1/responses", NULL, api_responses, 0, "/v1/responses"},
     {"/responses", NULL, api_responses, 0, "/v1/responses"},
+    {"/v1/messages", NULL, api_messages, 0, "/v1/messages"},
+    {"/v1/messages/count_tokens", NULL, api_count_tokens, 0, "/v1/messages/count_tokens"},
     {"/apply-template", NULL, api_apply_template, 0, "/apply-template"},
     {"/tokenize", NULL, api_tokenize, 0, "/tokenize"},
     {"/detokenize", NULL, api_detokenize, 0, "/detokenize"},
@@ -158,8 +173,9 @@ static bool check_access(const struct api *a, const struct http_parser *r, const
     if (!a->options.key && !access_host(r->host, a->options.hosts, a->options.n_hosts, net_is_loopback(a->net)))
         return api_fail(err, 403, "forbidden_host", NULL,
                         "This server does not answer to the host name in this request; use localhost or the address it listens on, or start it with --allowed-host.");
-    if (a->options.key && !(route && route->flags & OPEN) && !access_key(http_get(r, "Authorization"), a->options.key))
-        return api_fail(err, 401, "invalid_api_key", NULL, "This server needs its API key: send the header 'Authorization: Bearer KEY'.");
+    if (a->options.key && !(route && route->flags & OPEN) && !access_key(http_get(r, "Authorization"), a->options.key) &&
+        !access_bare_key(http_get(r, "x-api-key"), a->options.key))
+        return api_fail(err, 401, "invalid_api_key", NULL, "This server needs its API key: send the header 'Authorization: Bearer KEY' or 'x-api-key: KEY'.");
     return true;
 }
 
@@ -190,7 +206,7 @@ static bool answer(struct api *a, struct exchange *x, const struct http_parser *
     if (route->post ? strcmp(r->method, "POST") != 0 : !is_get) {
         struct json_writer w = {0};
         api_fail(err, 405, "method_not_allowed", NULL, "%.32s is not a method of '%.200s'; it takes %s.", r->method, r->path, route->post ? "POST" : "GET");
-        api_error_write(&w, err);
+        write_error(&w, x, err);
         exchange_reply(x, 405, allowed_methods(route), api_json_type, w.failed ? "" : w.data, w.failed ? 0 : w.length);
         json_writer_free(&w);
         return true;

@@ -4,12 +4,15 @@
  *   GET  /v1/models, /v1/models/NAME, /props, /version   server/api_info.c
  *   POST /v1/chat/completions    server/chat_request.h has the parameters
  *   POST /v1/completions         server/completions.h has the parameters
+ *   POST /v1/responses           server/responses_request.h has the parameters
+ *   POST /v1/messages, /v1/messages/count_tokens         server/messages_request.h has the parameters
  *   POST /apply-template         the body of a chat; tells the prompt it makes
  *   POST /tokenize, /detokenize  server/api_tokens.c
  *   GET  /                       the chat page, server/page.h. Needs no key: it asks for one
  *   GET  /metrics                server/metrics.h; 404 unless it is switched on
  *
- * /models, /models/NAME and /chat/completions are there without /v1 too. HEAD works wherever GET does; OPTIONS tells the methods. Every error is an OpenAI error object.
+ * /models, /models/NAME, /chat/completions and /responses are there without /v1 too. HEAD works wherever GET does; OPTIONS tells the methods. Every error is an OpenAI error object, but under
+ * /v1/messages it is one of Anthropic's.
  *
  * Threads: everything runs on the network thread but api_engine_ready, and the events queue that the engine thread fills. */
 #ifndef QUERN_API_H

@@ -48,6 +48,8 @@ bool api_model(struct api *a, struct exchange *x, const struct http_parser *r, s
 bool api_completions(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
 bool api_apply_template(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
 bool api_chat(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
+bool api_messages(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
+bool api_count_tokens(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
 bool api_responses(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
 bool api_tokenize(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);
 bool api_detokenize(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err);

@@ -130,6 +130,11 @@ void exchange_reply(struct exchange *x, int status, const char *headers, const c
     x->state = WRITING;
 }
 
+const char *exchange_path(const struct exchange *x)
+{
+    return x->parser.method[0] != '\0' ? x->parser.path : "";
+}
+
 void exchange_stream_begin(struct exchange *x, const char *content_type)
 {
     x->streaming = true;

@@ -94,6 +94,9 @@ void exchange_abort(struct exchange *x);
 enum { EXCHANGE_HEADERS = 2048 };
 void exchange_set_headers(struct exchange *x, const char *headers);
 
+/* The path that was asked for; "" if the request was never understood so far. */
+const char *exchange_path(const struct exchange *x);
+
 /* A pointer of the handler's that stays with the exchange; NULL at first. */
 void exchange_set_data(struct exchange *x, void *data);
 void *exchange_data(const struct exchange *x);
