@@ -102,8 +102,8 @@ class OpenClaw(unittest.TestCase):
         self.assertEqual(server.log.count('POST /v1/chat/completions 200'), 2, server.log)
 
     def test_without_the_cloud_an_agent_comes_to_quern(self):
-        """No key for the cloud: its attempt fails, and the turn goes to the fallback. The shipped model's context is too small for an
-        agent's prompt of some 12000 tokens, so what quern answers is a refusal; that it was asked is the point here."""
+        # No key for the cloud: its attempt fails, and the turn goes to the fallback. The shipped model's context is too small for an
+        # agent's prompt of some 12000 tokens, so what quern answers is a refusal; that it was asked is the point here.
         server = Quern('--alias', 'qwen2.5-1.5b-instruct')
         try:
             config = self.load('openclaw.json')
