@@ -22,7 +22,7 @@ static bool start(struct api *a, struct exchange *x, const struct messages_reque
         .prompts = ids,
         .n_prompts = 1,
         .n = 1,
-        .generation = {.max_tokens = r->chat.max_tokens},
+        .generation = {.max_tokens = r->chat.max_tokens, .grammar = r->chat.grammar},
         .prompt_param = "messages",
         .tool_names = r->chat.tool_names,
         .n_tools = r->chat.chat.n_tools,

@@ -13,7 +13,7 @@ static bool start(struct api *a, struct exchange *x, struct responses_request *r
         .prompts = ids,
         .n_prompts = 1,
         .n = 1,
-        .generation = {.max_tokens = chat->max_tokens},
+        .generation = {.max_tokens = chat->max_tokens, .grammar = chat->grammar},
         .prompt_param = "input",
         .tool_names = chat->tool_names,
         .n_tools = chat->chat.n_tools,

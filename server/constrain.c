@@ -88,7 +88,8 @@ static bool build_with_tools(const struct constrain *c, struct schema_tool *tool
     struct schema_answer a = {.tools = tools, .parallel = !c->one_call && !c->named, .content = c->must_call || c->named ? SCHEMA_CONTENT_NONE : c->content, .schema = c->schema};
     size_t i = 0;
     for (const struct json_value *t = c->tools->first; t; t = t->next, i++) {
-        const struct json_value *f = json_get(t, "function"), *name = json_get(f, "name"), *parameters = json_get(f, "parameters"), *strict = json_get(f, "strict");
+        const struct json_value *f = c->tool_schema ? t : json_get(t, "function"), *name = json_get(f, "name"), *strict = json_get(f, "strict");
+        const struct json_value *parameters = json_get(f, c->tool_schema ? c->tool_schema : "parameters");
         if (c->named && !json_is(name, c->named))
             continue;
         bool must = c->must_call || c->named || (strict && strict->kind == JSON_BOOL && strict->count);
@@ -102,7 +103,8 @@ static bool build_with_tools(const struct constrain *c, struct schema_tool *tool
     if (*out)
         return true;
     char param[64];
-    snprintf(param, sizeof param, "tools[%zu].function.parameters", problem.document >= 0 && (size_t)problem.document < a.n_tools ? index[problem.document] : 0);
+    snprintf(param, sizeof param, "tools[%zu].%s", problem.document >= 0 && (size_t)problem.document < a.n_tools ? index[problem.document] : 0,
+             c->tool_schema ? c->tool_schema : "function.parameters");
     return fail_schema(&problem, problem.document < 0 ? c->schema_param : param, err);
 }
 

@@ -10,6 +10,7 @@ struct constrain {
     const struct json_value *schema; /* SCHEMA_CONTENT_SCHEMA */
     const char *schema_param;        /* what an error in the schema names: "response_format" */
     const struct json_value *tools;  /* chat completions' array of {"type":"function","function":{...}}, checked already; NULL: none may be called */
+    const char *tool_schema;         /* for other APIs' tools, {"name","strict"}: the member that holds the schema; NULL: chat completions' */
     const char *named;               /* the only tool that may be called, and must be; NULL: any */
     bool must_call, one_call;
 };

@@ -244,14 +244,15 @@ bool messages_read(struct chat_request *r, const struct json_value *system, cons
 
 /* ---- tools ---- */
 
-static bool only_false(const struct json_value *tool, const char *name, const char *path, const char *why, struct api_error *err)
+/* A boolean. why: only false, because ... */
+static bool read_flag(const struct json_value *tool, const char *name, const char *path, const char *why, struct api_error *err)
 {
     char param[CHAT_PATH_BYTES];
     const struct json_value *v = json_get(tool, name);
     chat_path(param, "%s.%s", path, name);
     if (present(v) && v->kind != JSON_BOOL)
         return api_wrong_type(err, param, "a boolean", v);
-    if (present(v) && v->count)
+    if (why && present(v) && v->count)
         return api_fail(err, 400, "unsupported_value", param, "'%s' can only be false: %s.", param, why);
     return true;
 }
@@ -271,8 +272,8 @@ static bool read_tool(struct chat_request *r, const struct json_value *v, const 
                         type->text);
     if (!present(json_get(v, "input_schema")))
         return missing(path, "input_schema", err);
-    return only_false(v, "strict", path, "this server cannot yet hold the model to a schema", err) &&
-           only_false(v, "defer_loading", path, "all tools stand in the prompt", err) && chat_check_members(v, known, path, err) &&
+    return read_flag(v, "strict", path, NULL, err) && read_flag(v, "defer_loading", path, "all tools stand in the prompt", err) &&
+           chat_check_members(v, known, path, err) &&
            turns_tool(r, v, "input_schema", path, err);
 }
 

@@ -1,4 +1,6 @@
 #include "server/messages_request.h"
+#include "server/chat_messages.h"
+#include "server/constrain.h"
 #include "server/messages_content.h"
 
 #include <limits.h>
@@ -12,6 +14,7 @@ struct reader {
     const struct json_value *system, *messages; /* NULL: absent */
     struct api_error *err;
     bool no_tools;
+    struct constrain form; /* what is asked of the answer's form */
 };
 
 typedef bool read_parameter(struct reader *s, const struct json_value *v);
@@ -76,15 +79,25 @@ static bool read_tool_choice(struct reader *s, const struct json_value *v)
             if (m->kind != JSON_BOOL)
                 return api_wrong_type(s->err, "tool_choice.disable_parallel_tool_use", "a boolean", m);
             s->r->chat.one_call = m->count;
-        } else if (!json_key_is(m, "type")) {
+        } else if (!json_key_is(m, "type") && !json_key_is(m, "name")) {
             return unknown_member(s, v, m);
         }
     }
-    const struct json_value *type = json_get(v, "type");
+    const struct json_value *type = json_get(v, "type"), *name = json_get(v, "name");
+    if (json_is(type, "tool")) {
+        if (!name || name->kind != JSON_STRING)
+            return api_wrong_value(s->err, "tool_choice.name", "the name of a tool");
+        s->form.named = name->text;
+        return true;
+    }
+    if (name && name->kind != JSON_NULL)
+        return unknown_member(s, v, name);
     if (json_is(type, "none"))
         s->no_tools = true;
+    else if (json_is(type, "any"))
+        s->form.must_call = true;
     else if (!json_is(type, "auto"))
-        return api_wrong_value(s->err, "tool_choice.type", "\"auto\" or \"none\": this server cannot yet make the model call a tool");
+        return api_wrong_value(s->err, "tool_choice.type", "\"auto\", \"any\", \"tool\" or \"none\"");
     return true;
 }
 
@@ -93,13 +106,34 @@ static bool read_thinking(struct reader *s, const struct json_value *v)
     return json_is(json_get(v, "type"), "disabled") || param_unsupported(v, "{\"type\":\"disabled\"}", s->err);
 }
 
-/* Objects of which nothing can be asked. */
-static bool only_empty(struct reader *s, const struct json_value *v)
+/* {"type":"json_schema","schema":{...}} */
+static bool read_format(struct reader *s, const struct json_value *v, const char *param)
 {
-    for (const struct json_value *m = v->kind == JSON_OBJECT ? v->first : NULL; m; m = m->next)
-        if (m->kind != JSON_NULL)
-            return api_fail(s->err, 400, "unsupported_parameter", v->key, "'%.64s.%.64s' is not supported by this server; leave it out.", v->key, m->key);
-    return v->kind == JSON_OBJECT || api_wrong_type(s->err, v->key, "an object", v);
+    static const char *const known[] = {"type", "schema", NULL};
+    if (v->kind != JSON_OBJECT)
+        return api_wrong_type(s->err, param, "an object", v);
+    const struct json_value *schema = json_get(v, "schema");
+    if (!json_is(json_get(v, "type"), "json_schema") || !schema || schema->kind == JSON_NULL)
+        return api_wrong_value(s->err, param, "{\"type\":\"json_schema\",\"schema\":{...}}");
+    s->form.content = SCHEMA_CONTENT_SCHEMA;
+    s->form.schema = schema;
+    s->form.schema_param = param;
+    return chat_check_members(v, known, param, s->err);
+}
+
+static bool read_output_config(struct reader *s, const struct json_value *v)
+{
+    if (v->kind != JSON_OBJECT)
+        return api_wrong_type(s->err, v->key, "an object", v);
+    for (const struct json_value *m = v->first; m; m = m->next) {
+        if (m->kind == JSON_NULL)
+            continue;
+        if (!json_key_is(m, "format"))
+            return unknown_member(s, v, m);
+        if (!read_format(s, m, "output_config.format"))
+            return false;
+    }
+    return true;
 }
 
 static bool only_standard(struct reader *s, const struct json_value *v)
@@ -144,7 +178,7 @@ static const struct {
     {"service_tier", NULL},
     {"cache_control", NULL},
     {"speed", only_standard},
-    {"output_config", only_empty},
+    {"output_config", read_output_config},
     {"output_format", never},
     {"container", never},
     {"context_management", never},
@@ -166,10 +200,28 @@ static bool missing(struct reader *s, const char *name)
     return api_fail(s->err, 400, "missing_required_parameter", name, "Missing required parameter: '%s'.", name);
 }
 
+static bool check_together(struct reader *s, const struct json_value *root)
+{
+    struct chat_request *r = &s->r->chat;
+    bool must_call = s->form.must_call || s->form.named;
+    if (must_call && r->chat.n_tools == 0)
+        return api_fail(s->err, 400, "invalid_value", "tool_choice", "'tool_choice' needs 'tools'.");
+    if (s->r->prefill.data && (must_call || s->form.content == SCHEMA_CONTENT_SCHEMA))
+        return api_fail(s->err, 400, "invalid_value", must_call ? "tool_choice" : s->form.schema_param,
+                        "'%s' holds the whole answer to a form, so 'messages' cannot end with the beginning of the answer.",
+                        must_call ? "tool_choice" : s->form.schema_param);
+    if (s->no_tools)
+        r->chat.n_tools = 0;
+    s->form.tools = r->chat.n_tools > 0 ? json_get(root, "tools") : NULL;
+    s->form.tool_schema = "input_schema";
+    s->form.one_call = r->one_call;
+    return params_check(&r->params, s->err) && constrain_build(&s->form, &r->grammar, s->err);
+}
+
 bool messages_request_read(struct messages_request *r, const struct json_value *root, const struct sampling *defaults, int n_vocab, bool counting,
                            struct api_error *err)
 {
-    struct reader s = {.r = r, .err = err};
+    struct reader s = {.r = r, .err = err, .form = {.content = SCHEMA_CONTENT_TEXT}};
     *r = (struct messages_request){0};
     params_init(&r->chat.params, defaults, n_vocab);
     r->chat.chat.add_generation_prompt = true;
@@ -184,9 +236,7 @@ bool messages_request_read(struct messages_request *r, const struct json_value *
         return missing(&s, "max_tokens");
     if (!messages_read(&r->chat, s.system, s.messages, &r->prefill, err))
         return false;
-    if (s.no_tools)
-        r->chat.chat.n_tools = 0;
-    return params_check(&r->chat.params, err);
+    return check_together(&s, root);
 }
 
 void messages_request_free(struct messages_request *r)

@@ -10,12 +10,13 @@
  *                                  Parallel results are put into the order of the calls
  *     thinking, redacted_thinking  left out of the prompt: the model's template has no place for another model's thinking
  *     image, document ...          400
- *     last message an assistant's  the answer continues that text, which may hold no calls
+ *     last message an assistant's  the answer continues that text, which may hold no calls; not together with a form for the whole answer
  *   max_tokens                     required (not for counting), 1 or more
  *   system                         a string or text blocks
  *   stop_sequences                 up to 16
- *   tools                          of type custom: name, description, input_schema; strict only false, defer_loading only false
- *   tool_choice                    {"type":"auto"} or {"type":"none"}; disable_parallel_tool_use: the answer ends with its first call
+ *   tools                          of type custom: name, description, input_schema, strict; calls are held to names and schemas as in chat completions; defer_loading only false
+ *   tool_choice                    {"type"}: "auto", "any", "tool" with its name, or "none" (the tools are then left out of the prompt); disable_parallel_tool_use: one call at most
+ *   output_config                  only its format: {"type":"json_schema","schema"}, which is enforced
  *   thinking                       only {"type":"disabled"}
  *   cache_control (everywhere), citations, caller, eager_input_streaming, metadata, service_tier    accepted and ignored: what is cached, and how it is billed, does not change the answer
  *   temperature, top_p, top_k, stream, model as in server/params.h; min_p, seed, penalties, logit_bias as extensions

@@ -170,8 +170,6 @@ static bool read_tool(struct chat_request *r, const struct json_value *v, const 
     chat_path(param, "%s.strict", path);
     if (present(strict) && strict->kind != JSON_BOOL)
         return api_wrong_type(err, param, "a boolean", strict);
-    if (present(strict) && strict->count)
-        return api_fail(err, 400, "unsupported_value", param, "'%s' can only be false: this server cannot yet hold the model to a schema.", param);
     return chat_check_members(v, known, path, err) && turns_tool(r, v, "parameters", path, err);
 }
 

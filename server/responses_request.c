@@ -1,4 +1,6 @@
 #include "server/responses_request.h"
+#include "server/chat_messages.h"
+#include "server/constrain.h"
 #include "server/responses_items.h"
 
 #include <limits.h>
@@ -13,6 +15,7 @@ struct reader {
     const struct json_value *instructions, *input; /* NULL: absent */
     struct api_error *err;
     bool no_tools;
+    struct constrain form; /* what is asked of the answer's form */
 };
 
 typedef bool read_parameter(struct reader *s, const struct json_value *v);
@@ -57,10 +60,15 @@ static bool read_max_output_tokens(struct reader *s, const struct json_value *v)
 
 static bool read_tool_choice(struct reader *s, const struct json_value *v)
 {
+    const struct json_value *name = json_get(v, "name");
     if (json_is(v, "none"))
         s->no_tools = true;
+    else if (json_is(v, "required"))
+        s->form.must_call = true;
+    else if (json_is(json_get(v, "type"), "function") && name && name->kind == JSON_STRING && v->count == 2)
+        s->form.named = name->text;
     else if (!json_is(v, "auto"))
-        return api_wrong_value(s->err, "tool_choice", "\"auto\" or \"none\": this server cannot yet make the model call a tool");
+        return api_wrong_value(s->err, "tool_choice", "\"auto\", \"none\", \"required\" or {\"type\":\"function\",\"name\":...}");
     return true;
 }
 
@@ -73,6 +81,41 @@ static bool read_parallel_tool_calls(struct reader *s, const struct json_value *
     return true;
 }
 
+/* {"type":"json_schema","name","schema","strict","description"}: enforced, strict or not. */
+static bool read_schema(struct reader *s, const struct json_value *v)
+{
+    static const char *const known[] = {"type", "name", "schema", "strict", "description", NULL};
+    const struct json_value *name = json_get(v, "name"), *schema = json_get(v, "schema"), *strict = json_get(v, "strict"), *description = json_get(v, "description");
+    if (!chat_check_members(v, known, "text.format", s->err))
+        return false;
+    if (!name || name->kind != JSON_STRING || !chat_is_tool_name(name))
+        return api_wrong_value(s->err, "text.format.name", "a string of 1 to 64 letters, digits, _ and -");
+    if (strict && strict->kind != JSON_BOOL && strict->kind != JSON_NULL)
+        return api_wrong_type(s->err, "text.format.strict", "a boolean", strict);
+    if (description && description->kind != JSON_STRING && description->kind != JSON_NULL)
+        return api_wrong_type(s->err, "text.format.description", "a string", description);
+    if (!schema || schema->kind == JSON_NULL)
+        return api_fail(s->err, 400, "missing_required_parameter", "text.format.schema", "Missing required parameter: 'text.format.schema'.");
+    s->form.content = SCHEMA_CONTENT_SCHEMA;
+    s->form.schema = schema;
+    s->form.schema_param = "text.format.schema";
+    return true;
+}
+
+static bool read_format(struct reader *s, const struct json_value *v)
+{
+    static const char *const known[] = {"type", NULL};
+    if (v->kind != JSON_OBJECT)
+        return api_wrong_type(s->err, "text.format", "an object", v);
+    const struct json_value *type = json_get(v, "type");
+    if (json_is(type, "json_schema"))
+        return read_schema(s, v);
+    if (!json_is(type, "text") && !json_is(type, "json_object"))
+        return api_wrong_value(s->err, "text.format.type", "\"text\", \"json_object\" or \"json_schema\"");
+    s->form.content = json_is(type, "text") ? SCHEMA_CONTENT_TEXT : SCHEMA_CONTENT_OBJECT;
+    return chat_check_members(v, known, "text.format", s->err);
+}
+
 static bool read_text(struct reader *s, const struct json_value *v)
 {
     if (v->kind != JSON_OBJECT)
@@ -81,8 +124,8 @@ static bool read_text(struct reader *s, const struct json_value *v)
         if (m->kind == JSON_NULL)
             continue;
         if (json_key_is(m, "format")) {
-            if (m->count != 1 || !json_is(json_get(m, "type"), "text"))
-                return member_error(s, v, m, "{\"type\":\"text\"}");
+            if (!read_format(s, m))
+                return false;
         } else if (json_key_is(m, "verbosity")) {
             if (!json_is(m, "medium"))
                 return member_error(s, v, m, "\"medium\"");
@@ -265,9 +308,24 @@ static void write_echo(struct reader *s, const struct json_value *root, const st
     echo_value(w, root, "max_output_tokens", "null");
     echo_number(w, root, "temperature", p->sampling.temperature);
     echo_number(w, root, "top_p", p->sampling.top_p);
+    const struct json_value *format = json_get(json_get(texts, "text"), "format"); /* its schema comes back too */
+    json_key(w, "text");
+    json_begin_object(w);
+    json_key(w, "format");
+    if (format && format->kind == JSON_OBJECT) {
+        json_value(w, format);
+    } else {
+        json_begin_object(w);
+        json_key(w, "type");
+        json_text(w, "text");
+        json_end_object(w);
+    }
+    json_key(w, "verbosity");
+    json_text(w, "medium");
+    json_end_object(w);
     static const char fixed[] = ",\"background\":false,\"conversation\":null,\"max_tool_calls\":null,\"previous_response_id\":null,\"prompt\":null,"
                                 "\"reasoning\":{\"effort\":null,\"summary\":null},\"service_tier\":\"default\",\"store\":false,"
-                                "\"text\":{\"format\":{\"type\":\"text\"},\"verbosity\":\"medium\"},\"top_logprobs\":0,\"truncation\":\"disabled\"";
+                                "\"top_logprobs\":0,\"truncation\":\"disabled\"";
     json_raw(w, fixed, sizeof fixed - 1);
 }
 
@@ -291,14 +349,19 @@ static bool check_together(struct reader *s, const struct json_value *root)
         return api_fail(s->err, 400, "missing_required_parameter", "input", "Missing required parameter: 'input'.");
     if (!responses_read_input(r, s->instructions, s->input, s->err) || !echo(s, root))
         return false;
+    if ((s->form.must_call || s->form.named) && r->chat.n_tools == 0)
+        return api_fail(s->err, 400, "invalid_value", "tool_choice", "'tool_choice' needs 'tools'.");
     if (s->no_tools)
         r->chat.n_tools = 0;
-    return params_check(&r->params, s->err);
+    s->form.tools = r->chat.n_tools > 0 ? json_get(root, "tools") : NULL;
+    s->form.tool_schema = "parameters";
+    s->form.one_call = r->one_call;
+    return params_check(&r->params, s->err) && constrain_build(&s->form, &r->grammar, s->err);
 }
 
 bool responses_request_read(struct responses_request *r, const struct json_value *root, const struct sampling *defaults, int n_vocab, struct api_error *err)
 {
-    struct reader s = {.r = r, .err = err};
+    struct reader s = {.r = r, .err = err, .form = {.content = SCHEMA_CONTENT_TEXT}};
     *r = (struct responses_request){0};
     params_init(&r->chat.params, defaults, n_vocab);
     r->chat.chat.add_generation_prompt = true;

@@ -12,10 +12,10 @@
  *     id, status, phase            of an item: accepted, they do not change the prompt
  *   instructions                   the system message; a system message of the input is one more, where it stands
  *   max_output_tokens              1 or more; without it, until the context is full
- *   tools                          functions; strict only false or null (absent is not strict)
- *   tool_choice                    "auto", or "none" (the tools are then left out of the prompt)
+ *   tools                          functions; calls are held to their names and schemas as in chat completions; absent strict is not strict
+ *   tool_choice                    "auto", "required", {"type":"function","name"}, or "none" (the tools are then left out of the prompt)
  *   parallel_tool_calls            false: the answer ends with its first call
- *   text.format, text.verbosity    only {"type":"text"}; only "medium"
+ *   text.format, text.verbosity    text, json_object, json_schema (enforced, strict or not); only "medium"
  *   reasoning                      effort only "none", summary only "auto": there is none to sum up
  *   include                        [] or ["reasoning.encrypted_content"], which there never is
  *   store, metadata                accepted; nothing is stored and the answer says store false; metadata comes back in the answer
