@@ -309,6 +309,36 @@ START_TEST(calls_a_tool_streamed)
 }
 END_TEST
 
+/* A model that would not call a tool by itself has to, the one that is named if one is. */
+START_TEST(has_to_call)
+{
+    static const char ask_body[] = "{" OK_MESSAGE ",\"tools\":[" FIND_TOOL ",{\"type\":\"function\",\"function\":{\"name\":\"get_time\",\"parameters\":{\"type\":\"object\","
+                                   "\"properties\":{\"zone\":{\"enum\":[\"UTC\",\"CET\"]}},\"required\":[\"zone\"],\"additionalProperties\":false}}}]" GREEDY
+                                   ",\"max_tokens\":120,\"tool_choice\":%s%s}";
+    static const char *const choices[] = {"\"required\"", "{\"type\":\"function\",\"function\":{\"name\":\"get_time\"}}"};
+    for (int i = 0; i < 2; i++) {
+        char body[4096];
+        snprintf(body, sizeof body, ask_body, choices[i], "");
+        struct json *j = chat(body);
+        ck_assert_str_eq(text_at(j, "choices.0.finish_reason"), "tool_calls");
+        ck_assert_int_eq(value_at(j, "choices.0.message.content")->kind, JSON_NULL);
+        if (i == 1) {
+            ck_assert_str_eq(text_at(j, "choices.0.message.tool_calls.0.function.name"), "get_time");
+            struct json *arguments = parse_text(text_at(j, "choices.0.message.tool_calls.0.function.arguments"));
+            ck_assert(strcmp(text_at(arguments, "zone"), "UTC") == 0 || strcmp(text_at(arguments, "zone"), "CET") == 0);
+            json_free(arguments);
+        }
+        snprintf(body, sizeof body, ask_body, choices[i], ",\"stream\":true");
+        struct event_list l = api_stream(server.port, CHAT, body);
+        ck_assert_str_eq(text_at(l.events[l.n - 1], "choices.0.finish_reason"), "tool_calls");
+        event_list_free(&l);
+        json_free(j);
+    }
+    api_refused(server.port, CHAT, "{" OK_MESSAGE ",\"tools\":[" FIND_TOOL "],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"other\"}}}", "tool_choice");
+    api_refused(server.port, CHAT, "{" OK_MESSAGE ",\"tools\":[" FIND_TOOL "],\"tool_choice\":\"sometimes\"}", "tool_choice");
+}
+END_TEST
+
 /* Without declared tools, or with tool_choice none, the same text is text. */
 START_TEST(no_tools_no_calls)
 {
@@ -436,6 +466,7 @@ int main(void)
     tcase_add_test(t, logprobs_and_stops);
     tcase_add_test(t, calls_a_tool);
     tcase_add_test(t, calls_a_tool_streamed);
+    tcase_add_test(t, has_to_call);
     tcase_add_test(t, no_tools_no_calls);
     tcase_add_test(t, cut_within_a_call);
     tcase_add_test(t, history_renders_as_it_was);
