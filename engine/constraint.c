@@ -238,11 +238,13 @@ bool constraint_accept(struct constraint *c, int32_t token)
 {
     if (is_end(c, token))
         return matcher_may_end(c->matcher, c->state);
+    if (token < 0 || token >= c->trie->n_vocab || !c->trie->in_tree[token])
+        return false;
     struct gguf_string s = tok_bytes(c->trie->tokenizer, token);
     matcher_state to = c->state;
     for (size_t i = 0; i < s.length && to != MATCHER_DEAD; i++)
         to = matcher_step(c->matcher, to, (uint8_t)s.data[i]);
-    if (s.length == 0 || to == MATCHER_DEAD)
+    if (to == MATCHER_DEAD)
         return false;
     c->mask_valid &= to == c->state;
     c->state = to;

@@ -68,8 +68,9 @@ struct trie *trie_new(const struct tokenizer *t, int n_vocab, const bool *silent
         trie->n_vocab = n_vocab;
         trie->tokens = malloc((count + 1) * sizeof *trie->tokens);
         trie->added = malloc((count + 1) * sizeof *trie->added);
+        trie->in_tree = calloc((size_t)n_vocab + 1, sizeof *trie->in_tree);
     }
-    bool ok = trie && sorted && trie->tokens && trie->added;
+    bool ok = trie && sorted && trie->tokens && trie->added && trie->in_tree;
     for (size_t i = 0; ok && i < count; i++) {
         struct gguf_string s = tok_bytes(t, (int32_t)i);
         if (tok_is_end(t, (int32_t)i) && trie->n_ends < sizeof trie->ends / sizeof *trie->ends)
@@ -77,6 +78,7 @@ struct trie *trie_new(const struct tokenizer *t, int n_vocab, const bool *silent
         if (silent[i] || tok_is_end(t, (int32_t)i) || s.length == 0 || s.length > TRIE_LONGEST)
             continue;
         sorted[n++] = (int32_t)i;
+        trie->in_tree[i] = true;
         n_bytes += s.length;
         if (is_added(t, (int32_t)i, s))
             trie->added[trie->n_added++] = (int32_t)i;
@@ -107,5 +109,6 @@ void trie_free(struct trie *t)
     free(t->nodes);
     free(t->tokens);
     free(t->added);
+    free(t->in_tree);
     free(t);
 }

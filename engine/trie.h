@@ -18,6 +18,7 @@ struct trie_node {
 struct trie {
     struct trie_node *nodes; /* [n_nodes] */
     int32_t *tokens;         /* ids, in the order of the nodes */
+    bool *in_tree;           /* [n_vocab] */
     int32_t *added;          /* [n_added] user-defined tokens: markup of the model that normal tokens could spell too */
     int32_t ends[8];         /* [n_ends] tokens that end a turn */
     uint32_t n_nodes, n_added, n_ends;

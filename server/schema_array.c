@@ -53,6 +53,8 @@ bool schema_array(struct schema_compiler *c, const struct schema_all *all, gramm
     *out = GRAMMAR_NEVER;
     if (min > max)
         return true;
+    if (all->loose) /* if there is any array at all, there is one of the fewest elements */
+        max = min;
     for (int i = 0; i < all->n; i++) {
         const struct json_value *prefix = json_get(all->items[i].schema, "prefixItems");
         if (prefix && prefix->count > n_prefix)

@@ -36,7 +36,8 @@ bool schema_equal(const struct json_value *a, const struct json_value *b)
     return true;
 }
 
-static bool valid(struct check *k, const struct json_value *schema, const struct json_value *v, bool any_done, bool one_done, bool *fits);
+static bool valid(struct check *k, const struct json_value *schema, const struct json_value *v, bool *fits);
+static bool satisfied(struct check *k, const struct schema_item *item, bool expanded, const struct json_value *v, bool *fits);
 
 static bool type_fits(const struct json_value *type, const struct json_value *v)
 {
@@ -105,7 +106,7 @@ static bool array_fits(struct check *k, const struct json_value *schema, const s
     bool ok = in_count(k, schema, "minItems", "maxItems", v->count, fits);
     for (const struct json_value *e = v->first; e && ok && *fits; e = e->next) {
         if (own || items)
-            ok = valid(k, own ? own : items, e, false, false, fits);
+            ok = valid(k, own ? own : items, e, fits);
         own = own ? own->next : NULL;
     }
     return ok;
@@ -120,7 +121,7 @@ static bool member_fits(struct check *k, const struct json_value *schema, const 
         if (p->key_count != m->key_count || memcmp(p->key, m->key, m->key_count) != 0)
             continue;
         said = true;
-        ok = valid(k, p, m, false, false, fits);
+        ok = valid(k, p, m, fits);
     }
     for (const struct json_value *p = patterns ? patterns->first : NULL; p && ok; p = p->next) {
         struct dfa set;
@@ -130,10 +131,10 @@ static bool member_fits(struct check *k, const struct json_value *schema, const 
         dfa_free(&set);
         said |= matches;
         if (matches)
-            ok = valid(k, p, m, false, false, fits);
+            ok = valid(k, p, m, fits);
     }
     if (!said && additional && ok)
-        ok = valid(k, additional, m, false, false, fits);
+        ok = valid(k, additional, m, fits);
     return ok;
 }
 
@@ -159,17 +160,18 @@ static bool count_fitting(struct check *k, const struct json_value *list, const 
     *n = 0;
     for (const struct json_value *s = list->first; s; s = s->next) {
         bool fits = true;
-        if (!valid(k, s, v, false, false, &fits))
+        if (!valid(k, s, v, &fits))
             return false;
         *n += fits;
     }
     return true;
 }
 
-static bool choices_fit(struct check *k, const struct json_value *schema, const struct json_value *v, bool any_done, bool one_done, bool *fits)
+static bool choices_fit(struct check *k, const struct schema_item *item, bool expanded, const struct json_value *v, bool *fits)
 {
-    const struct json_value *any = any_done ? NULL : json_get(schema, "anyOf"), *one = one_done ? NULL : json_get(schema, "oneOf");
-    const struct json_value *all = json_get(schema, "allOf"), *ref = json_get(schema, "$ref"), *list = json_get(schema, "enum"), *same = json_get(schema, "const");
+    const struct json_value *schema = item->schema;
+    const struct json_value *any = item->any_done ? NULL : json_get(schema, "anyOf"), *one = item->one_done ? NULL : json_get(schema, "oneOf");
+    const struct json_value *all = expanded ? NULL : json_get(schema, "allOf"), *ref = expanded ? NULL : json_get(schema, "$ref"), *list = json_get(schema, "enum"), *same = json_get(schema, "const");
     uint32_t n;
     if (list && list != k->source) {
         bool found = false;
@@ -182,11 +184,11 @@ static bool choices_fit(struct check *k, const struct json_value *schema, const 
     *fits &= !same || schema_equal(same, v);
     if (ref && *fits) {
         const struct json_value *target = schema_resolve(k->c, k->root, ref);
-        if (!target || !valid(k, target, v, false, false, fits))
+        if (!target || !valid(k, target, v, fits))
             return false;
     }
     for (const struct json_value *s = all ? all->first : NULL; s && *fits; s = s->next)
-        if (!valid(k, s, v, false, false, fits))
+        if (!valid(k, s, v, fits))
             return false;
     if (any && *fits) {
         if (!count_fitting(k, any, v, &n))
@@ -201,17 +203,23 @@ static bool choices_fit(struct check *k, const struct json_value *schema, const 
     return true;
 }
 
-static bool valid(struct check *k, const struct json_value *schema, const struct json_value *v, bool any_done, bool one_done, bool *fits)
+static bool valid(struct check *k, const struct json_value *schema, const struct json_value *v, bool *fits)
 {
-    if (schema->kind != JSON_OBJECT) {
-        *fits &= schema->kind == JSON_BOOL && schema->count;
-        return true;
-    }
+    if (schema->kind == JSON_OBJECT)
+        return satisfied(k, &(struct schema_item){.schema = schema}, false, v, fits);
+    *fits &= schema->kind == JSON_BOOL && schema->count;
+    return true;
+}
+
+/* expanded: its $ref and allOf are items of the conjunction themselves. */
+static bool satisfied(struct check *k, const struct schema_item *item, bool expanded, const struct json_value *v, bool *fits)
+{
+    const struct json_value *schema = item->schema;
     if (++k->depth > MOST_DEPTH)
         return schema_fail(k->c, schema, "the values of 'enum' or 'const' are nested too deeply to be checked");
     const struct json_value *type = json_get(schema, "type");
     *fits &= !type || type_fits(type, v);
-    bool ok = schema_check(k->c, schema) && choices_fit(k, schema, v, any_done, one_done, fits);
+    bool ok = schema_check(k->c, schema) && choices_fit(k, item, expanded, v, fits);
     if (ok && *fits) {
         switch (v->kind) {
         case JSON_NUMBER: *fits &= in_bounds(schema, v); break;
@@ -230,7 +238,7 @@ bool schema_fits(struct schema_compiler *c, const struct schema_all *all, const 
     struct check k = {.c = c, .root = all->root, .source = source, .loose = all->loose};
     *fits = !all->impossible;
     for (int i = 0; i < all->n && *fits; i++)
-        if (!valid(&k, all->items[i].schema, value, all->items[i].any_done, all->items[i].one_done, fits))
+        if (!satisfied(&k, &all->items[i], true, value, fits))
             return false;
     return true;
 }

@@ -182,6 +182,8 @@ static bool other_member(struct object *o, grammar_node next, grammar_node *out)
     grammar_rule value;
     bool allowed, ok = true;
     *out = GRAMMAR_NEVER;
+    if (o->all->loose) /* whether there is any object at all does not depend on members that need not be there */
+        return true;
     if (o->n_names == 0 && o->n_patterns == 0) { /* any name, in any spelling */
         if (!member_rule(o, NULL, 0, &value, &allowed))
             return false;
@@ -222,6 +224,8 @@ static bool member_values(struct object *o)
         struct name *n = &o->names[i];
         uint32_t matches = 0;
         bool allowed;
+        if (o->all->loose && !n->required)
+            continue;
         for (uint32_t k = 0; k < o->n_patterns; k++)
             matches |= (uint32_t)dfa_matches(&o->patterns[k].set, n->text, n->length) << k;
         if (!member_rule(o, n, matches, &n->value, &allowed))
@@ -257,6 +261,8 @@ static bool build(struct object *o, grammar_node *out)
     grammar_node first = grammar_choice(b, (grammar_node[]){close, other}, 2), more = behind;
     for (uint32_t i = o->n_names; i-- > 0;) {
         const struct name *n = &o->names[i];
+        if (o->all->loose && !n->required)
+            continue;
         if (!member(o, n, more, &declared))
             return false;
         grammar_node after_comma = grammar_byte(b, ',', ',', schema_space(c, declared));
