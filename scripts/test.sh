@@ -19,6 +19,7 @@ meson test. With --all it goes on with the other stages:
   clients     official npm clients, the chat page in headless Chromium, and promtool against the real server
   quickstart  the first command of the README, in a copy of the project
   operate     what an operator uses: health check, swap, firewall, backup; the files in config/ under promtool, haproxy, logrotate
+  deploy      the systemd units and their sandbox; install, upgrade, rollback and removal below a throw-away root
   openclaw    OpenClaw itself reads its configuration and talks to the server (installs 800 MB into build-openclaw/)
   shellcheck  the scripts
 
@@ -29,7 +30,7 @@ The last line counts everything: N passed, N failed, N skipped.
 END
 }
 
-all_stages=(native clang sanitize valgrind aarch64 clients quickstart operate openclaw shellcheck)
+all_stages=(native clang sanitize valgrind aarch64 clients quickstart operate deploy openclaw shellcheck)
 stages=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -210,6 +211,19 @@ stage_operate() {
     done
     # Debian's own Python, which is the one that has Debian's YAML.
     unittests /usr/bin/python3 "$root/tests/scripts/test_operator_files.py" || broken=1
+    return "$broken"
+}
+
+stage_deploy() {
+    local packages=() name broken=0
+    have systemd-analyze || packages+=(systemd)
+    have bwrap || packages+=(bubblewrap)
+    install_packages "${packages[@]}" || say "Not all packages can be had: the tests that need them are skipped."
+    build "$root/build-test" -Doptimization=3 -Ddebug=true -Dtests=enabled || return 1
+    for name in units sandbox install; do
+        QUERN_SERVER=$root/build-test/quern-server SANDBOX_PROBE=$root/build-test/sandbox-probe \
+            unittests python3 "$root/tests/scripts/test_$name.py" || broken=1
+    done
     return "$broken"
 }
 

@@ -48,7 +48,7 @@ class Unit:
 
     def command(self, environment):
         """ExecStart= with Environment= and what /etc/default would override, as systemd.service(5) expands it."""
-        variables = dict(v.split('=', 1) for v in self.values['Environment'])
+        variables = dict(shlex.split(v)[0].split('=', 1) for v in self.values['Environment'])
         variables.update(environment)
         words = []
         for word in shlex.split(self.one('ExecStart')):

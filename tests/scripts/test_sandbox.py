@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """quern-server under the restrictions of scripts/systemd/local-llm.service: what the sandbox forbids is forbidden, and what quern does works.
 
-Usage: test_sandbox.py QUERN_SERVER SANDBOX_PROBE. Without bubblewrap, systemd-analyze or user namespaces it is skipped (exit code 77)."""
+QUERN_SERVER and SANDBOX_PROBE name the two programs (default: those in build-test/). Without bubblewrap, systemd-analyze or user namespaces it is skipped."""
 import json
 import os
 import resource
@@ -22,7 +22,8 @@ from sandbox import Sandbox, Unit  # noqa: E402
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / 'scripts/systemd/local-llm.service'
 MODEL = 'quern-tiny-q4_k_m.gguf'
-SERVER, PROBE = (Path(p).resolve() for p in sys.argv[1:3])
+SERVER = Path(os.environ.get('QUERN_SERVER', ROOT / 'build-test/quern-server')).resolve()
+PROBE = Path(os.environ.get('SANDBOX_PROBE', ROOT / 'build-test/sandbox-probe')).resolve()
 
 
 def free_port():
@@ -39,9 +40,21 @@ def limits():
         resource.setrlimit(which, (value, value))
 
 
+def missing():
+    for tool in ('bwrap', 'systemd-analyze', 'cc'):
+        if not shutil.which(tool):
+            return f'{tool} is not installed'
+    user = {'user': 61184, 'group': 61184, 'extra_groups': []} if os.geteuid() == 0 else {}
+    trial = subprocess.run(['bwrap', '--unshare-user', '--ro-bind', '/', '/', '--proc', '/proc', '--cap-drop', 'ALL', '/bin/true'], **user, capture_output=True, text=True, cwd='/')
+    return f'bwrap cannot make user namespaces here: {trial.stderr.strip()}' if trial.returncode else None
+
+
 class SandboxTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
+        reason = missing()
+        if reason:
+            raise unittest.SkipTest(reason)
         cls.unit = Unit(UNIT)
         folder = tempfile.TemporaryDirectory(prefix='quern-sandbox-')
         cls.addClassCleanup(folder.cleanup)
@@ -136,19 +149,5 @@ class SandboxTest(unittest.TestCase):
         return words[0] == b'/opt/quern/quern-server' and str(port).encode() in words
 
 
-def missing():
-    for tool in ('bwrap', 'systemd-analyze', 'cc'):
-        if not shutil.which(tool):
-            return f'{tool} is not installed'
-    user = {'user': 61184, 'group': 61184, 'extra_groups': []} if os.geteuid() == 0 else {}
-    trial = subprocess.run(['bwrap', '--unshare-user', '--ro-bind', '/', '/', '--proc', '/proc', '--cap-drop', 'ALL', '/bin/true'], **user, capture_output=True, text=True, cwd='/')
-    return f'bwrap cannot make user namespaces here: {trial.stderr.strip()}' if trial.returncode else None
-
-
 if __name__ == '__main__':
-    reason = missing()
-    if reason:
-        print(f'SKIPPED: {reason}')
-        sys.exit(77)
-    del sys.argv[1:]
     unittest.main(verbosity=2)
