@@ -116,8 +116,8 @@ static bool read_item(struct turns *t, const struct json_value *v, const char *p
     if (json_is(type, "reasoning"))
         return true;
     if (json_is(type, "item_reference"))
-        return api_fail(err, 400, "unsupported_value", param, "'%s' refers to a stored item, and this server stores nothing: send the item itself.", path);
-    return api_fail(err, 400, "unsupported_value", param,
+        return api_fail(err, 400, "unsupported_value", path, "'%s' refers to a stored item, and this server stores nothing: send the item itself.", path);
+    return api_fail(err, 400, "unsupported_value", path,
                     "'%s' is an item of type \"%.40s\"; this server takes message, function_call, function_call_output and reasoning.", path, type->text);
 }
 

@@ -1,6 +1,7 @@
 #include "tests/api_fixture.h"
 
 #include <check.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,6 +89,52 @@ struct event_list api_stream(int port, const char *path, const char *body)
     }
     ck_assert(done);
     response_free(&r);
+    return l;
+}
+
+static struct event_list named_events(const struct response *r)
+{
+    struct event_list l = {0};
+    ck_assert_msg(r->status == 200 && r->whole, "%d %s", r->status, r->body);
+    ck_assert(strncmp(response_header(r, "Content-Type"), "text/event-stream", 17) == 0);
+    for (char *at = r->body, *data, *end; *at; at = end + 2) {
+        ck_assert_msg(strncmp(at, "event: ", 7) == 0 && (data = strstr(at, "\ndata: ")) != NULL && (end = strstr(data, "\n\n")) != NULL, "event: %s", at);
+        at += 7;
+        ck_assert_int_lt(l.n, MAX_EVENTS);
+        l.events[l.n] = json_parse(data + 7, (size_t)(end - data - 7), NULL, NULL);
+        ck_assert_msg(l.events[l.n] != NULL, "no JSON: %s", data);
+        const char *type = text_at(l.events[l.n], "type");
+        ck_assert_msg(strlen(type) == (size_t)(data - at) && strncmp(type, at, strlen(type)) == 0, "event: %s", at);
+        l.n++;
+    }
+    return l;
+}
+
+struct event_list api_named_stream(int port, const char *path, const char *body)
+{
+    struct response r = ask(port, "POST", path, "", body);
+    struct event_list l = named_events(&r);
+    response_free(&r);
+    return l;
+}
+
+struct event_list api_cut_stream(const char *path, const char *body, const char *text)
+{
+    struct server s = server_start((const char *const[]){"-t", "1", "--shutdown-grace", "0", NULL}, &(struct start){.env = (const char *const[]){"QUERN_CPU=scalar", NULL}});
+    struct client c = client_open(s.port);
+    char head[256];
+    snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", path, strlen(body));
+    client_text(&c, head);
+    client_text(&c, body);
+    client_wait(&c, text);
+    ck_assert_int_eq(kill(s.pid, SIGTERM), 0);
+    struct response r;
+    ck_assert(client_read(&c, &r, false));
+    struct event_list l = named_events(&r);
+    response_free(&r);
+    ck_assert(client_at_end(&c));
+    client_close(&c);
+    ck_assert_int_eq(server_end(&s, 0), 0);
     return l;
 }
 

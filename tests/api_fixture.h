@@ -32,6 +32,10 @@ struct event_list {
 };
 
 struct event_list api_stream(int port, const char *path, const char *body);
+/* A stream of named events, without [DONE]: each has the name as its data's "type" too. */
+struct event_list api_named_stream(int port, const char *path, const char *body);
+/* The same, of a slow server of its own that is told to end once the text has come, and must exit with 0. */
+struct event_list api_cut_stream(const char *path, const char *body, const char *text);
 void event_list_free(struct event_list *l);
 
 #endif
