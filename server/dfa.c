@@ -315,7 +315,7 @@ static enum dfa_result product(const struct dfa *a, const struct dfa *b, bool wi
     *out = (struct dfa){0};
     if (a->n_states == 0 || (b->n_states == 0 && !without))
         return DFA_OK;
-    struct product p = {.pairs = malloc(DFA_MOST_STATES * sizeof *p.pairs), .slots = calloc(PRODUCT_SLOTS, sizeof *p.slots), .mask = PRODUCT_SLOTS - 1};
+    struct product p = {.pairs = calloc(DFA_MOST_STATES, sizeof *p.pairs), .slots = calloc(PRODUCT_SLOTS, sizeof *p.slots), .mask = PRODUCT_SLOTS - 1};
     enum dfa_result r = p.pairs && p.slots ? DFA_OK : DFA_NO_MEMORY;
     uint32_t number;
     if (r == DFA_OK)

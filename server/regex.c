@@ -352,9 +352,10 @@ static bool take_atom(struct parser *r, uint32_t *out)
 
 static bool take_number(struct parser *r, uint32_t *out)
 {
+    *out = 0;
     if (r->p == r->end || *r->p < '0' || *r->p > '9')
         return error_set(r->err, "'{' is not followed by a count");
-    for (*out = 0; r->p < r->end && *r->p >= '0' && *r->p <= '9'; r->p++)
+    for (; r->p < r->end && *r->p >= '0' && *r->p <= '9'; r->p++)
         *out = *out > 1000000 ? *out : *out * 10 + (uint32_t)(*r->p - '0');
     return true;
 }
