@@ -8,12 +8,12 @@
 enum {
     FRAME_BOTTOM = 0,  /* below it nothing: the text may end */
     FRAME_UNKNOWN = 1, /* below it whatever it may be */
-    /* In the place of a node: */
-    AT_END = UINT32_MAX - 1,
-    AT_UNKNOWN = UINT32_MAX,
-    UNSEEN = UINT32_MAX, /* in a table of steps */
     STEPS_BEFORE_TABLE = 4
 };
+/* In the place of a node: */
+#define AT_END (UINT32_MAX - 1)
+#define AT_UNKNOWN UINT32_MAX
+#define UNSEEN UINT32_MAX /* in a table of steps */
 
 /* What is to be done when the rule on top of it ends (a call), or how often a repetition has been done. Equal frames are the same frame. */
 struct frame {

@@ -377,7 +377,7 @@ static bool take_counts(struct parser *r, uint32_t *min, uint32_t *max)
 
 static bool take_repeat(struct parser *r, uint32_t *out)
 {
-    uint32_t min, max;
+    uint32_t min = 0, max = 0;
     if (!take_atom(r, out))
         return false;
     if (take(r, '*'))
@@ -431,7 +431,7 @@ struct machine {
     size_t capacity;
 };
 
-enum { NOWHERE = UINT32_MAX };
+#define NOWHERE UINT32_MAX
 
 static bool machine_node(struct machine *m, struct node n, uint32_t *out)
 {
