@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Two strings: C promises no more than 4095 characters in one. */
 static const char help[] =
     "Usage: quern-bench -m MODEL.gguf [options]\n"
     "       quern-bench --synthetic 0.5b|1.5b|3b [options]\n"
@@ -30,6 +31,13 @@ static const char help[] =
     "  -b, --batch-size N     rows of a prefill step                             [512]\n"
     "  -r, --repetitions N    rounds, after one to warm up; medians are shown    [5]\n"
     "      --no-mmap          read the file instead of mapping it\n"
+    "      --profile          also show where the time goes, part by part\n"
+    "      --sweep            also prefill of 16 to 4096 tokens, decode at depths from 0 to\n"
+    "                         32000, and 1 to 16 sequences at once; a few minutes or more\n"
+    "      --ctx N            positions that the sweep may go to  [what the model and half of\n"
+    "                         the memory available allow]\n"
+    "      --svg FILE         draw the sweep (implies --sweep)\n"
+    "      --compare FILE     put this run beside an earlier one that was kept with --json\n"
     "      --json             one JSON object instead of a table\n"
     "      --version          version, and the kernels in use on this machine\n"
     "  -h, --help             this text\n"
@@ -40,20 +48,48 @@ static const char help[] =
     "that a busy neighbour slows all three alike. Read speed: all threads read 1 GiB (or half\n"
     "of the memory available, if less) twice, the better pass counts. Decode: one forward\n"
     "pass per token and the choice of the likeliest. The percentage compares medians.\n"
+    "\n";
+static const char help_more[] =
+    "Profile: one more prefill and one more decode, with the clock read at every piece of work.\n"
+    "Time of all threads divided by their number, so that the parts add up to what passed;\n"
+    "\"waiting\" is what is left: threads without work, waking, hand-over. GB/s are weights, or\n"
+    "keys and values, read; mult-adds/ns the arithmetic done meanwhile. In decode a part is as\n"
+    "good as it gets when its GB/s are those of the memory.\n"
+    "\n"
+    "Sweep: -r rounds over all points. Decode points are -n steps, at most 32. Depths beyond 512\n"
+    "are filled with copies of the first 512 positions, which costs a decode step as much as\n"
+    "computed ones. The limit of a point: weights, and keys and values of all sequences, at the\n"
+    "memory's speed. -p 0 -n 0 leaves only the sweep.\n"
+    "\n"
+    "Comparison: ratio of medians, this run to the earlier one; marked better or WORSE where\n"
+    "the two spreads, min to max, do not touch. A different model, kernel level, number of\n"
+    "threads, batch size, processor or version is pointed out. Compare runs of a quiet machine,\n"
+    "and look at \"memory read\" first: if that has moved, the machine is not the same.\n"
     "\n"
     "JSON: {\"version\", \"model\": {\"name\", \"source\", \"synthetic\", \"n_params\", \"tensor_bytes\",\n"
     "\"load_seconds\"}, \"machine\": {\"cpu\", \"kernel_level\", \"threads\"}, \"repetitions\",\n"
     "\"batch_size\", \"read\": {\"unit\", \"buffer_bytes\", \"median\", \"min\", \"max\", \"values\"},\n"
     "\"prefill\": {\"unit\", \"tokens\", \"median\", \"min\", \"max\", \"values\"} or null, \"decode\": {as\n"
     "prefill, and \"depth\", \"weight_bytes_per_token\", \"kv_bytes_per_token\", \"limit\" (tokens/s),\n"
-    "\"percent_of_limit\"} or null}\n"
+    "\"percent_of_limit\"} or null,\n"
+    "\"sweep\": {\"context\", \"short_of_memory\", \"steps\", \"prefill\": [{\"tokens\", \"unit\", \"median\",\n"
+    "\"min\", \"max\", \"values\"}], \"decode\": [{\"depth\", ..., \"limit\"}], \"batch\": [{\"sequences\",\n"
+    "..., \"limit\"}]} or null,\n"
+    "\"profile\": {\"prefill\": {\"tokens\", \"seconds\", \"parts\": [{\"part\", \"seconds\", \"share\" (of 1),\n"
+    "\"ms_per_token\", \"bytes\", \"multiply_adds\"}]} or null, \"decode\": as prefill} or null,\n"
+    "\"compare\": {\"file\", \"differences\": [sentences], \"figures\": [{\"figure\", \"unit\", \"then\":\n"
+    "{\"median\", \"min\", \"max\"}, \"now\": the same, \"ratio\" (now to then), \"verdict\": \"better\",\n"
+    "\"worse\", \"same\", or null of what was measured once}]} or null}\n"
     "\n"
-    "Exit status: 0 measured; 1 the model cannot be loaded or memory is short; 2 wrong usage.\n"
+    "Exit status: 0 measured; 1 the model or a file cannot be had, or memory is short; 2 wrong usage.\n"
     "\n"
     "Examples:\n"
     "  quern-bench --synthetic 1.5b             what would this machine do with that model?\n"
     "  quern-bench -m model.gguf -n 64 -d 1500  generating late in a long conversation\n"
-    "  QUERN_CPU=avx2 quern-bench -m model.gguf --json\n";
+    "  QUERN_CPU=avx2 quern-bench -m model.gguf --json > avx2.json\n"
+    "  quern-bench -m model.gguf --compare avx2.json\n"
+    "  quern-bench -m model.gguf -p 0 -n 0 -r 3 --svg sweep.svg   the sweep as a picture\n"
+    "  quern-bench -m model.gguf -d 4000 --profile  what takes the time in a long context?\n";
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -61,6 +97,7 @@ struct arguments {
     const char *model, *synthetic;
     int n_threads;
     bool no_mmap, json;
+    const char *svg, *compare;
     struct measure_options measure;
 };
 
@@ -125,13 +162,16 @@ static int print_version(void)
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct arguments *a)
 {
-    enum { OPTION_SYNTHETIC = 256, OPTION_NO_MMAP, OPTION_JSON, OPTION_VERSION };
+    enum { OPTION_SYNTHETIC = 256, OPTION_NO_MMAP, OPTION_JSON, OPTION_VERSION, OPTION_PROFILE, OPTION_SWEEP, OPTION_CTX, OPTION_SVG, OPTION_COMPARE };
     static const struct option options[] = {
         {"model", required_argument, NULL, 'm'},       {"synthetic", required_argument, NULL, OPTION_SYNTHETIC},
         {"prompt", required_argument, NULL, 'p'},      {"gen", required_argument, NULL, 'n'},
         {"depth", required_argument, NULL, 'd'},       {"threads", required_argument, NULL, 't'},
         {"batch-size", required_argument, NULL, 'b'},  {"repetitions", required_argument, NULL, 'r'},
         {"no-mmap", no_argument, NULL, OPTION_NO_MMAP}, {"json", no_argument, NULL, OPTION_JSON},
+        {"profile", no_argument, NULL, OPTION_PROFILE}, {"sweep", no_argument, NULL, OPTION_SWEEP},
+        {"ctx", required_argument, NULL, OPTION_CTX},  {"svg", required_argument, NULL, OPTION_SVG},
+        {"compare", required_argument, NULL, OPTION_COMPARE},
         {"version", no_argument, NULL, OPTION_VERSION}, {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -147,16 +187,21 @@ static int parse(int argc, char **argv, struct arguments *a)
         case 'd': good = parse_number(optarg, 0, most, &m->depth); break;
         case 't': good = parse_number(optarg, 1, 4096, &a->n_threads); break;
         case 'b': good = parse_number(optarg, 1, 65536, &m->n_batch); break;
-        case 'r': good = parse_number(optarg, 1, MEASURE_MOST_REPETITIONS, &m->n_repetitions); break;
+        case 'r': good = parse_number(optarg, 1, SERIES_MOST, &m->n_repetitions); break;
         case OPTION_NO_MMAP: a->no_mmap = true; break;
+        case OPTION_PROFILE: m->profile = true; break;
+        case OPTION_SWEEP: m->sweep = true; break;
+        case OPTION_CTX: good = parse_number(optarg, KV_BLOCK, most, &m->n_ctx); break;
+        case OPTION_SVG: a->svg = optarg; m->sweep = true; break;
+        case OPTION_COMPARE: a->compare = optarg; break;
         case OPTION_JSON: a->json = true; break;
         case OPTION_VERSION: return print_version();
-        case 'h': fputs(help, stdout); return EXIT_SUCCESS;
+        case 'h': fputs(help, stdout); fputs(help_more, stdout); return EXIT_SUCCESS;
         default: fputs("quern-bench --help shows what is possible.\n", stderr); return EXIT_USAGE; /* getopt has said what is wrong */
         }
         if (!good) {
-            char flag[] = {'-', (char)c, ' ', 0}, text[256];
-            snprintf(text, sizeof text, "%s%s", flag, optarg);
+            char short_flag[] = {'-', (char)c, 0}, text[256];
+            snprintf(text, sizeof text, "%s %s", c == OPTION_CTX ? "--ctx" : short_flag, optarg);
             return usage("\"%s\" is not a number that is possible here", text);
         }
     }
@@ -166,7 +211,9 @@ static int parse(int argc, char **argv, struct arguments *a)
         return usage("%s", "which model? Give a file with -m, or --synthetic 0.5b, 1.5b or 3b");
     if (a->model && a->synthetic)
         return usage("%s", "-m and --synthetic exclude each other");
-    if (m->n_prompt == 0 && m->n_decode == 0)
+    if (m->n_prompt == 0 && m->n_decode == 0 && m->profile)
+        return usage("%s", "with -p 0 and -n 0 there is nothing whose time --profile could show");
+    if (m->n_prompt == 0 && m->n_decode == 0 && !m->sweep)
         return usage("%s", "with -p 0 and -n 0 nothing is left to measure");
     return -1;
 }
@@ -220,15 +267,26 @@ static bool fits(const struct model *m, const struct measure_options *o, struct 
     return true;
 }
 
+static bool write_svg(const char *path, const struct report *r, struct error *err)
+{
+    FILE *f = fopen(path, "we");
+    if (!f)
+        return error_set(err, "cannot create %s: %s", path, strerror(errno));
+    report_svg(f, r);
+    bool good = !ferror(f);
+    return fclose(f) == 0 && good ? true : error_set(err, "cannot write %s: %s", path, strerror(errno));
+}
+
 static bool run(const struct arguments *a, struct error *err)
 {
     static struct measurements measurements; /* large */
+    static struct earlier earlier;
     struct subject_file subject = {0};
     struct threads *pool = NULL;
     struct model *model = NULL;
     struct timespec begin, end;
     const struct kernels *kernels = kernels_select(err);
-    bool good = kernels && open_subject(a, &subject, err);
+    bool good = kernels && (!a->compare || earlier_read(&earlier, a->compare, err)) && open_subject(a, &subject, err);
     clock_gettime(CLOCK_MONOTONIC, &begin);
     if (good) {
         progress("loading the model", 0, 0);
@@ -245,9 +303,14 @@ static bool run(const struct arguments *a, struct error *err)
             .cpu = cpu, .kernel_level = kernels->level, .n_threads = threads_count(pool),
             .load_seconds = (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec),
             .n_params = model_n_params(model), .tensor_bytes = model_tensor_bytes(model),
-            .options = &a->measure, .measurements = &measurements,
+            .options = &a->measure, .measurements = &measurements, .earlier = a->compare ? &earlier : NULL,
         };
-        (a->json ? report_json : report_text)(stdout, &report);
+        if (!a->json)
+            report_text(stdout, &report);
+        else if (!report_json(stdout, &report))
+            good = error_set(err, "out of memory for the result");
+        if (a->svg && !write_svg(a->svg, &report, err))
+            good = false;
     }
     model_free(model);
     threads_free(pool);
