@@ -64,6 +64,17 @@ void messages_error_write(struct json_writer *w, const struct api_error *e)
     json_text(w, error_type(e->status));
     json_key(w, "message");
     json_text(w, e->message);
+    if (e->code && strcmp(e->code, MESSAGES_NO_THREAD) == 0) {
+        json_key(w, "details");
+        json_begin_object(w);
+        json_key(w, "error_code");
+        json_text(w, e->code);
+        json_key(w, "unsupported");
+        json_begin_array(w);
+        json_text(w, e->param);
+        json_end_array(w);
+        json_end_object(w);
+    }
     json_end_object(w);
     json_end_object(w);
 }

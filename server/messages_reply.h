@@ -18,7 +18,7 @@ extern const struct answer_schema messages_schema; /* its state is a struct mess
 /* NULL: out of memory. */
 struct messages_reply *messages_reply_new(const char *model, const struct messages_request *r);
 
-/* {"type":"error","error":{"type","message"}}, the type by the status. */
+/* {"type":"error","error":{"type","message"}}, the type by the status; for MESSAGES_NO_THREAD also "details":{"error_code","unsupported"}. */
 void messages_error_write(struct json_writer *w, const struct api_error *e);
 
 #endif

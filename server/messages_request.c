@@ -141,6 +141,12 @@ static bool only_standard(struct reader *s, const struct json_value *v)
     return json_is(v, "standard") || param_unsupported(v, "\"standard\"", s->err);
 }
 
+/* Conversations that the server keeps. The code is what the official client looks for: it then sends the whole conversation each time. */
+static bool no_thread(struct reader *s, const struct json_value *v)
+{
+    return api_fail(s->err, 400, MESSAGES_NO_THREAD, v->key, "'thread' is not supported: this server stores no conversations. Send all of the conversation as 'messages'.");
+}
+
 static bool never(struct reader *s, const struct json_value *v)
 {
     return param_unsupported(v, NULL, s->err);
@@ -185,6 +191,7 @@ static const struct {
     {"diagnostics", never},
     {"inference_geo", never},
     {"mcp_servers", never},
+    {"thread", no_thread},
 };
 
 static bool read_member(struct reader *s, const struct json_value *m)

@@ -20,11 +20,15 @@
  *   thinking                       only {"type":"disabled"}
  *   cache_control (everywhere), citations, caller, eager_input_streaming, metadata, service_tier    accepted and ignored: what is cached, and how it is billed, does not change the answer
  *   temperature, top_p, top_k, stream, model as in server/params.h; min_p, seed, penalties, logit_bias as extensions
+ *   thread                         400: nothing is stored. With the error code that makes the official client go on without
  *   anything else                  400 */
 #ifndef QUERN_MESSAGES_REQUEST_H
 #define QUERN_MESSAGES_REQUEST_H
 
 #include "server/chat_request.h"
+
+/* The code of the error about the parameter thread: see messages_reply.h. */
+#define MESSAGES_NO_THREAD "thread_unsupported_request"
 
 struct messages_request {
     struct chat_request chat;

@@ -376,6 +376,7 @@ START_TEST(refused)
         {"\"inference_geo\":\"us\"", "inference_geo"},
         {"\"mcp_servers\":[]", "mcp_servers"},
         {"\"diagnostics\":{}", "diagnostics"},
+        {"\"thread\":{\"type\":\"create\"}", "thread"},
         {"\"speed\":\"fast\"", "speed"},
         {"\"output_format\":{}", "output_format"},
         {"\"output_config\":{\"effort\":\"high\"}", "output_config.effort"},
@@ -431,6 +432,12 @@ START_TEST(refused)
         check_refused(PATH, body, cases[i].param);
         check_refused(COUNT, body, cases[i].param);
     }
+    struct response r = ask(server.port, "POST", PATH, "", "{\"max_tokens\":2," OK_MESSAGE ",\"thread\":{\"type\":\"create\"}}");
+    struct json *j = response_json(&r);
+    ck_assert_str_eq(text_at(j, "error.details.error_code"), "thread_unsupported_request");
+    ck_assert_str_eq(text_at(j, "error.details.unsupported.0"), "thread");
+    json_free(j);
+    response_free(&r);
     check_refused(PATH, "{" OK_MESSAGE "}", "max_tokens");
     check_refused(PATH, "{" OK_MESSAGE ",\"max_tokens\":0}", "max_tokens");
     check_refused(PATH, "{" OK_MESSAGE ",\"max_tokens\":\"5\"}", "max_tokens");
