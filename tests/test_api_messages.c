@@ -351,7 +351,7 @@ START_TEST(accepted)
         "\"service_tier\":\"auto\"", "\"cache_control\":{\"type\":\"ephemeral\"}", "\"thinking\":{\"type\":\"disabled\"}", "\"top_p\":0.5,\"top_k\":3,\"temperature\":1",
         "\"min_p\":0.1,\"seed\":1,\"presence_penalty\":1,\"frequency_penalty\":1,\"repetition_penalty\":1.1,\"logit_bias\":{\"1\":-1}", "\"stop_sequences\":[]", "\"tools\":[]",
         "\"tool_choice\":{\"type\":\"auto\"}", "\"output_config\":{}", "\"output_config\":{\"format\":null}", "\"speed\":\"standard\"", "\"stream\":false",
-        "\"container\":null,\"context_management\":null,\"inference_geo\":null,\"mcp_servers\":null,\"diagnostics\":null,\"system\":null,\"tools\":null,\"tool_choice\":null,"
+        "\"container\":null,\"context_management\":null,\"inference_geo\":null,\"mcp_servers\":null,\"diagnostics\":null,\"system\":null,\"tools\":null,\"tool_choice\":null",
         "\"thinking\":null,\"stop_sequences\":null,\"temperature\":null,\"top_p\":null,\"top_k\":null,\"metadata\":null,\"output_config\":null,\"output_format\":null",
         "\"stop_sequences\":[\"a1\",\"a2\",\"a3\",\"a4\",\"a5\",\"a6\",\"a7\",\"a8\",\"a9\",\"b1\",\"b2\",\"b3\",\"b4\",\"b5\",\"b6\",\"b7\"]",
     };

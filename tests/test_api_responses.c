@@ -423,7 +423,7 @@ START_TEST(accepted)
         "\"metadata\":{}", "\"user\":\"u\",\"safety_identifier\":\"s\",\"prompt_cache_key\":\"k\",\"prompt_cache_retention\":\"24h\",\"service_tier\":\"auto\"",
         "\"top_logprobs\":0", "\"tools\":[]", "\"tools\":[],\"tool_choice\":\"auto\"", "\"parallel_tool_calls\":true", "\"top_p\":0.5", "\"top_k\":5,\"min_p\":0.1,\"seed\":1,\"stop\":[\"x\"]",
         "\"presence_penalty\":0.5,\"frequency_penalty\":0.5,\"repetition_penalty\":1.1,\"logit_bias\":{\"1\":-1}",
-        "\"previous_response_id\":null,\"conversation\":null,\"prompt\":null,\"background\":null,\"truncation\":null,\"tools\":null,\"tool_choice\":null,\"text\":null,\"reasoning\":null,"
+        "\"previous_response_id\":null,\"conversation\":null,\"prompt\":null,\"background\":null,\"truncation\":null,\"tools\":null,\"tool_choice\":null,\"text\":null,\"reasoning\":null",
         "\"include\":null,\"metadata\":null,\"max_output_tokens\":null,\"temperature\":null,\"top_p\":null,\"max_tool_calls\":null,\"stream\":null,\"stream_options\":null,\"user\":null,\"n\":null",
     };
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
