@@ -181,14 +181,15 @@ bool turns_end(struct turns *t, struct api_error *err)
 
 bool turns_text(struct chat_request *r, struct json_writer *w, struct chat_text *out, struct api_error *err)
 {
-    if (w->failed || (w->length > 0 && !chat_own(r, w->data))) {
-        if (w->failed)
-            json_writer_free(w);
-        *w = (struct json_writer){0};
+    struct json_writer text = *w;
+    *w = (struct json_writer){0};
+    if (text.failed) {
+        json_writer_free(&text);
         return api_out_of_memory(err);
     }
-    *out = (struct chat_text){w->length > 0 ? w->data : "", w->length};
-    *w = (struct json_writer){0};
+    if (text.data && !chat_own(r, text.data))
+        return api_out_of_memory(err);
+    *out = (struct chat_text){text.data ? text.data : "", text.length};
     return true;
 }
 
