@@ -256,7 +256,7 @@ stage_openclaw() {
         rm -f "$log"
         printf '%s\n' "${wanted[*]}" >"$folder/installed"
     fi
-    QUERN_SERVER=$root/build-test/quern-server unittests timeout 400 python3 "$root/tests/scripts/test_openclaw.py" "$folder"
+    QUERN_SERVER=$root/build-test/quern-server unittests timeout 800 python3 "$root/tests/scripts/test_openclaw.py" "$folder"
 }
 
 stage_shellcheck() {

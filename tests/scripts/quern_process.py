@@ -28,12 +28,12 @@ def _ptrace(request, pid, data=0):
 
 
 class Quern:
-    """A quern-server with the shipped model on a free port (or on `port`). hold_loading keeps it loading until release()."""
+    """A quern-server with the shipped model (or `model`) on a free port (or on `port`). hold_loading keeps it loading until release()."""
 
-    def __init__(self, *flags, port=0, ready=True, hold_loading=False, env=None):
+    def __init__(self, *flags, model=MODEL, port=0, ready=True, hold_loading=False, env=None):
         # A wrong key in the developer's environment must not get into the tests.
         environment = {k: v for k, v in os.environ.items() if not k.startswith(('QUERN_API', 'LLM_', 'NOTIFY_'))} | (env or {})
-        self.process = subprocess.Popen([PROGRAM, '-m', str(MODEL), '--port', str(port), *flags], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([PROGRAM, '-m', str(model), '--port', str(port), *flags], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
                                         preexec_fn=(lambda: _ptrace(TRACEME, 0)) if hold_loading else None)
         self.held = self._hold() if hold_loading else None

@@ -12,7 +12,7 @@ import unittest
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-from quern_process import ROOT, Quern  # noqa: E402
+from quern_process import MODEL, PROGRAM, ROOT, Quern  # noqa: E402
 
 MODULES = Path(sys.argv.pop(1)).resolve() / 'node_modules'
 NODE = next(MODULES.glob('node-linux-*/bin/node'))
@@ -123,6 +123,29 @@ class OpenClaw(unittest.TestCase):
                 self.skipTest('this server has no /v1/responses')
             answer = self.infer(self.load('openclaw.responses.json'), server)
             self.assertEqual((answer['ok'], answer['outputs'][0]['text']), (True, 'OK'))
+        finally:
+            self.assertEqual(server.stop(), 0)
+
+    def test_an_agent_is_answered(self):
+        # A whole turn of the agent, prompt and tools and all, through both APIs. The shipped model holds 1024 tokens; random weights with room for
+        # 32768 prove the protocol.
+        model = self.dir / 'random.gguf'
+        subprocess.run([Path(PROGRAM).parent / 'make-model', '--layers', '2', '--embd', '256', '--heads', '4', '--kv-heads', '2', '--head-dim', '64',
+                        '--ff', '512', '--vocab', '8192', '--ctx', '32768', '--tied', '--tokenizer', MODEL, model], check=True, capture_output=True)
+        server = Quern('--alias', 'qwen2.5-1.5b-instruct', '--ctx-size', '32768', model=model)
+        try:
+            for number, (api, route) in enumerate([('openai-completions', '/v1/chat/completions'), ('openai-responses', '/v1/responses')]):
+                config = self.load('openclaw.local-first.json')
+                provider = config['models']['providers']['local-llm']
+                provider['baseUrl'] = f'{server.url}/v1'
+                provider['api'] = api
+                for entry in provider['models']:
+                    entry['maxTokens'] = 64
+                answer = json.loads(self.run_openclaw(config, 'agent', '--local', '--session-id', f'test-{number}', '--message', 'Say OK', '--json'))
+                trace = answer['meta']['executionTrace']
+                self.assertFalse(trace['fallbackUsed'], answer)
+                self.assertEqual((trace['winnerProvider'], trace['winnerModel']), ('local-llm', 'qwen2.5-1.5b-instruct'), answer)
+                self.assertRegex(server.log, rf'POST {route} 200 .* [0-9]{{5}}\+[0-9]+ tokens')
         finally:
             self.assertEqual(server.stop(), 0)
 
