@@ -1,5 +1,6 @@
 /* quern-bench: how fast this machine runs a model, and how fast it could. */
 #include "bench/measure.h"
+#include "bench/memory.h"
 #include "bench/report.h"
 #include "gguf/synthetic.h"
 
@@ -31,6 +32,8 @@ static const char help[] =
     "  -b, --batch-size N     rows of a prefill step                             [512]\n"
     "  -r, --repetitions N    rounds, after one to warm up; medians are shown    [5]\n"
     "      --no-mmap          read the file instead of mapping it\n"
+    "      --read-mib N       memory to read in a round, at least 64; what fits into the\n"
+    "                         processor's caches is read faster than memory is    [1024]\n"
     "      --profile          also show where the time goes, part by part\n"
     "      --sweep            also prefill of 16 to 4096 tokens, decode at depths from 0 to\n"
     "                         32000, and 1 to 16 sequences at once; a few minutes or more\n"
@@ -45,7 +48,7 @@ static const char help[] =
     "The environment variable QUERN_CPU (scalar, avx2, ...) forces a level of kernels.\n"
     "\n"
     "In every round the memory's read speed, prefill and decode are measured in turn, so\n"
-    "that a busy neighbour slows all three alike. Read speed: all threads read 1 GiB (or half\n"
+    "that a busy neighbour slows all three alike. Read speed: all threads read --read-mib (or half\n"
     "of the memory available, if less) twice, the better pass counts. Decode: one forward\n"
     "pass per token and the choice of the likeliest. The percentage compares medians.\n"
     "\n";
@@ -162,7 +165,7 @@ static int print_version(void)
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct arguments *a)
 {
-    enum { OPTION_SYNTHETIC = 256, OPTION_NO_MMAP, OPTION_JSON, OPTION_VERSION, OPTION_PROFILE, OPTION_SWEEP, OPTION_CTX, OPTION_SVG, OPTION_COMPARE };
+    enum { OPTION_SYNTHETIC = 256, OPTION_NO_MMAP, OPTION_JSON, OPTION_VERSION, OPTION_PROFILE, OPTION_SWEEP, OPTION_CTX, OPTION_READ, OPTION_SVG, OPTION_COMPARE };
     static const struct option options[] = {
         {"model", required_argument, NULL, 'm'},       {"synthetic", required_argument, NULL, OPTION_SYNTHETIC},
         {"prompt", required_argument, NULL, 'p'},      {"gen", required_argument, NULL, 'n'},
@@ -171,7 +174,7 @@ static int parse(int argc, char **argv, struct arguments *a)
         {"no-mmap", no_argument, NULL, OPTION_NO_MMAP}, {"json", no_argument, NULL, OPTION_JSON},
         {"profile", no_argument, NULL, OPTION_PROFILE}, {"sweep", no_argument, NULL, OPTION_SWEEP},
         {"ctx", required_argument, NULL, OPTION_CTX},  {"svg", required_argument, NULL, OPTION_SVG},
-        {"compare", required_argument, NULL, OPTION_COMPARE},
+        {"compare", required_argument, NULL, OPTION_COMPARE}, {"read-mib", required_argument, NULL, OPTION_READ},
         {"version", no_argument, NULL, OPTION_VERSION}, {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -192,6 +195,7 @@ static int parse(int argc, char **argv, struct arguments *a)
         case OPTION_PROFILE: m->profile = true; break;
         case OPTION_SWEEP: m->sweep = true; break;
         case OPTION_CTX: good = parse_number(optarg, KV_BLOCK, most, &m->n_ctx); break;
+        case OPTION_READ: good = parse_number(optarg, READ_LEAST >> 20, 1 << 20, &m->read_mib); break;
         case OPTION_SVG: a->svg = optarg; m->sweep = true; break;
         case OPTION_COMPARE: a->compare = optarg; break;
         case OPTION_JSON: a->json = true; break;
@@ -201,7 +205,7 @@ static int parse(int argc, char **argv, struct arguments *a)
         }
         if (!good) {
             char short_flag[] = {'-', (char)c, 0}, text[256];
-            snprintf(text, sizeof text, "%s %s", c == OPTION_CTX ? "--ctx" : short_flag, optarg);
+            snprintf(text, sizeof text, "%s %s", c == OPTION_CTX ? "--ctx" : c == OPTION_READ ? "--read-mib" : short_flag, optarg);
             return usage("\"%s\" is not a number that is possible here", text);
         }
     }
@@ -320,7 +324,7 @@ static bool run(const struct arguments *a, struct error *err)
 
 int main(int argc, char **argv)
 {
-    struct arguments a = {.measure = {.n_prompt = 512, .n_decode = 64, .n_batch = 512, .n_repetitions = 5}};
+    struct arguments a = {.measure = {.n_prompt = 512, .n_decode = 64, .n_batch = 512, .read_mib = 1024, .n_repetitions = 5}};
     int status = parse(argc, argv, &a);
     struct error err;
     if (status < 0) {

@@ -168,7 +168,7 @@ bool measure(const struct model *m, const struct kernels *kernels, struct thread
     };
     struct bench b = {.options = o, .pool = pool, .progress = progress, .out = out};
     progress("preparing", 0, 0);
-    if (!subject_init(&b.subject, m, pool, &room, err) || !reading_init(&b.reading, kernels, pool, err)) {
+    if (!subject_init(&b.subject, m, pool, &room, err) || !reading_init(&b.reading, (size_t)o->read_mib << 20, kernels, pool, err)) {
         subject_end(&b.subject);
         return false;
     }

@@ -13,6 +13,7 @@ struct measure_options {
     int n_batch;       /* rows of a prefill step */
     int n_repetitions; /* 1 .. SERIES_MOST */
     bool sweep, profile;
+    int read_mib;      /* of memory that a round reads */
     int n_ctx;         /* positions that a sweep may go to; 0: as far as the model was trained */
 };
 

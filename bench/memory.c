@@ -46,13 +46,12 @@ uint64_t available_memory(void)
     return kib * 1024;
 }
 
-bool reading_init(struct reading *r, const struct kernels *kernels, struct threads *pool, struct error *err)
+bool reading_init(struct reading *r, size_t wanted, const struct kernels *kernels, struct threads *pool, struct error *err)
 {
-    const size_t wanted = (size_t)1 << 30, least = (size_t)64 << 20;
     uint64_t available = available_memory();
     size_t bytes = available && available / 2 < wanted ? (size_t)(available / 2) : wanted;
     bytes -= bytes % READ_PIECE;
-    if (bytes < least)
+    if (bytes < READ_LEAST)
         return error_set(err, "%llu MB of memory are available, too little to measure its speed", (unsigned long long)(available >> 20));
     *r = (struct reading){.kernels = kernels, .bytes = bytes};
     r->sums = aligned_alloc(64, (size_t)threads_count(pool) * 64);

@@ -12,8 +12,9 @@ struct reading {
     uint64_t *sums; /* [threads][8]: a cache line each */
 };
 
-/* 1 GiB, far more than any cache, or half of what is available where that is less. */
-bool reading_init(struct reading *r, const struct kernels *kernels, struct threads *pool, struct error *err);
+/* A buffer of `wanted` bytes, or of half of what is available where that is less; but not under READ_LEAST. */
+enum { READ_LEAST = 64 << 20 };
+bool reading_init(struct reading *r, size_t wanted, const struct kernels *kernels, struct threads *pool, struct error *err);
 void reading_end(struct reading *r);
 double read_speed(struct reading *r, struct threads *pool); /* bytes/s, the better of two passes */
 
