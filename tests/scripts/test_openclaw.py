@@ -56,6 +56,11 @@ class OpenClaw(unittest.TestCase):
             answer = json.loads(self.run_openclaw(path, 'config', 'validate', '--json'))
             self.assertEqual((answer['valid'], answer['warnings']), (True, []), path)
 
+    def test_openclaw_lists_the_local_model(self):
+        for path in CONFIGS:
+            models = {m['key']: m for m in json.loads(self.run_openclaw(path, 'models', 'list', '--json'))['models']}
+            self.assertEqual((models[LOCAL]['available'], models[LOCAL]['contextWindow']), (True, TRAINED_WINDOW), path)
+
     def test_openclaw_would_have_noticed(self):
         config = self.load('openclaw.json')
         config['models']['providers']['local-llm']['baseURL'] = config['models']['providers']['local-llm'].pop('baseUrl')
