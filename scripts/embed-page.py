@@ -39,7 +39,8 @@ lines = [f'/* Made by scripts/embed-page.py from {source.rsplit("/", 1)[-1]}: do
          f'const char page_csp[] = "{policy}";',
          f'const size_t page_html_length = {len(page)};', 'const char page_html[] = {']
 for i in range(0, len(page), 32):
-    lines.append('    ' + ','.join(str(b if b < 128 else b - 256) for b in page[i:i + 32]) + ',')
+    # As character constants, which have a value that fits whether the machine's char is signed (x86) or not (ARM).
+    lines.append('    ' + ','.join(f"'\\x{b:02x}'" for b in page[i:i + 32]) + ',')
 lines.append('};')
 with open(output, 'w', encoding='ascii') as f:
     f.write('\n'.join(lines) + '\n')
