@@ -20,6 +20,7 @@ meson test. With --all it goes on with the other stages:
   quickstart  the first command of the README, in a copy of the project
   operate     what an operator uses: health check, swap, firewall, backup; the files in config/ under promtool, haproxy, logrotate
   deploy      the systemd units and their sandbox; install, upgrade, rollback and removal below a throw-away root
+  vm          the service under a real systemd, in an emulated machine (x86-64, as root; 300 MB in build-vm/)
   openclaw    OpenClaw itself reads its configuration and talks to the server (installs 800 MB into build-openclaw/)
   shellcheck  the scripts
 
@@ -30,7 +31,7 @@ The last line counts everything: N passed, N failed, N skipped.
 END
 }
 
-all_stages=(native clang sanitize valgrind aarch64 clients quickstart operate deploy openclaw shellcheck)
+all_stages=(native clang sanitize valgrind aarch64 clients quickstart operate deploy vm openclaw shellcheck)
 stages=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -225,6 +226,23 @@ stage_deploy() {
             unittests python3 "$root/tests/scripts/test_$name.py" || broken=1
     done
     return "$broken"
+}
+
+stage_vm() {
+    local code=0 log
+    [ "$(uname -m)" = x86_64 ] || { say "The emulated machine is an x86-64 one, and this is not."; return 77; }
+    [ "$(id -u)" -eq 0 ] || { say "Making a Debian takes root."; return 77; }
+    need qemu-system-x86 qemu-system-x86_64 || return 77
+    need debootstrap debootstrap || return 77
+    need cpio cpio || return 77
+    build "$root/build-test" -Doptimization=3 -Ddebug=true -Dtests=enabled || return 1
+    log=$(mktemp)
+    "$root/tests/vm/run.sh" "$root/build-test/quern-server" | tee "$log" || code=${PIPESTATUS[0]}
+    stage_passed=$(grep -c '^CHECK ok ' "$log" || true)
+    stage_failed=$(grep -c '^CHECK FAILED ' "$log" || true)
+    rm -f "$log"
+    [ "$code" -eq 0 ] || return "$code"
+    [ "$stage_passed" -gt 0 ]
 }
 
 # The largest package of all: once installed it stays, and its time is bounded.
