@@ -52,7 +52,7 @@ ln -sfn lib/systemd/systemd "$system/init"
 say "Booting it"
 kernel=$(find "$folder/kernel/boot" -name 'vmlinuz*' | head -n 1)
 timeout 1200 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 3500 -nographic -no-reboot -nic none -kernel "$kernel" -initrd "$folder/initrd.gz" \
-    -append 'console=ttyS0 quiet systemd.unit=graphical.target systemd.show_status=0' </dev/null 2>&1 | tr -d '\r' | tee "$folder/console.log" |
+    -append 'console=ttyS0 quiet systemd.unit=graphical.target systemd.show_status=0' </dev/null 2>&1 | sed -u 's|\r$||' | tee "$folder/console.log" |
     sed -u -n '/CHECK\|^==\|refused$/p' || true
 grep -q '^CHECK END' "$folder/console.log" || {
     tail -n 30 "$folder/console.log" >&2
