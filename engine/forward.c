@@ -139,7 +139,8 @@ static void *zeroed(size_t count, size_t size)
 static bool acts_init(struct acts *a, int n_cols, int max_rows, bool want_x)
 {
     size_t groups = (size_t)n_cols / ACT_GROUP;
-    size_t tile = round64(groups * TILE * ACT_GROUP) + 2 * round64(groups * TILE * sizeof(float)) + round64(groups * TILE * 2 * sizeof(int16_t));
+    size_t tile = round64(groups * TILE * ACT_GROUP) + 2 * round64(groups * TILE * sizeof(float)) +
+                  round64(groups * TILE * 2 * sizeof(int16_t)) + round64(groups * TILE * 4 * sizeof(int16_t));
     int n_tiles = (max_rows + TILE - 1) / TILE;
     a->n_cols = n_cols;
     a->tiles = calloc((size_t)n_tiles, sizeof *a->tiles);
@@ -158,6 +159,8 @@ static bool acts_init(struct acts *a, int n_cols, int max_rows, bool want_x)
         t->sum = (float *)(void *)p;
         p += round64(groups * TILE * sizeof(float));
         t->half = (int16_t *)(void *)p;
+        p += round64(groups * TILE * 2 * sizeof(int16_t));
+        t->pair = (int16_t *)(void *)p;
         t->x = a->x ? a->x + (size_t)i * TILE * (size_t)n_cols : NULL;
     }
     return true;

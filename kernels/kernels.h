@@ -39,6 +39,8 @@ struct act {
     float *d;         /* [n_cols / 32][n_tokens] */
     float *sum;       /* [n_cols / 32][n_tokens] */
     int16_t *half;    /* [n_cols / 32][n_tokens][2]: q[0] + .. + q[15] and q[16] + .. + q[31] */
+    int16_t *pair;    /* [n_cols / 32][n_tokens][2 halves][2]: each of those sums in two parts, over columns 4j, 4j + 1 and over columns 4j + 2, 4j + 3,
+                         as kernels that add pairs of products into 16 bits have them side by side */
     const float *x;   /* [n_tokens][n_cols]: the unquantised rows, read by weights in floating point only (else may be NULL) */
 };
 
@@ -64,7 +66,7 @@ struct attention_tile {
 struct kernels {
     const char *level; /* as QUERN_CPU names it: "scalar", "avx2", "avx512", "neon", ... */
 
-    /* Fills a->q, d, sum and half for n_tokens tokens from first_token on and n_groups groups from first_group on. x is the value of the first token's
+    /* Fills a->q, d, sum, half and pair for n_tokens tokens from first_token on and n_groups groups from first_group on. x is the value of the first token's
      * first column among those; tokens are x_stride floats apart. */
     void (*quantize)(const struct act *a, const float *x, size_t x_stride, int first_token, int n_tokens, int first_group, int n_groups);
 

@@ -146,6 +146,14 @@ static void quantize(const struct act *a, const float *rows, size_t x_stride, in
             a->sum[at] = d * (float)(sum0 + sum1);
             a->half[at * 2] = (int16_t)sum0;
             a->half[at * 2 + 1] = (int16_t)sum1;
+            const int8_t *q = a->q + at * ACT_GROUP;
+            for (int h = 0; h < 2; h++, q += 16) {
+                int first = 0;
+                for (int j = 0; j < 16; j += 4)
+                    first += q[j] + q[j + 1];
+                a->pair[at * 4 + (size_t)h * 2] = (int16_t)first;
+                a->pair[at * 4 + (size_t)h * 2 + 1] = (int16_t)((h ? sum1 : sum0) - first);
+            }
         }
     }
 }

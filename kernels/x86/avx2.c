@@ -1,9 +1,19 @@
 /* AVX2 with FMA and F16C: every x86 server since 2013 (Intel) or 2015 (AMD).
  *
  * Quantised matmul: a 256-bit register holds one word of 4 columns for 8 rows, half a line of a panel. VPMADDUBSW multiplies the unsigned quants with a word of
- * activations that is broadcast to all lanes and adds pairs into 16 bits; how many of those can be added up before 16 bits overflow depends on
- * the quants: 8 of 4 bits (8 * 2 * 15 * 127 = 30480), 4 of 5 bits (31496), 2 of 6 bits (32004), 1 of 8 bits (32512). VPMADDWD then widens
- * to 32 bits and multiplies with the integer scale of the row in the same instruction. */
+ * activations that is broadcast to all lanes and adds pairs into 16 bits, where further lines are added up; VPMADDWD then widens to 32 bits and multiplies
+ * with the integer scale of the row in the same instruction. How many lines go into 16 bits depends on the type (16 rows of a panel in two halves, columns in two
+ * halves of 4 lines each, as Q6_K has its scales):
+ *
+ *   4 bits            8 lines: 16 * 15 * 127 = 30480
+ *   Q5_K              4 lines:  8 * 31 * 127 = 31496
+ *   Q5_0, Q6_K        8 and 4 lines of quants that are centred: 16 * 16 * 127 = 8 * 32 * 127 = 32512. The products are those of the unsigned quants, added modulo 2^16;
+ *                     taking the offset times act.pair away brings the sum back into range, whatever happened on the way
+ *   Q8_0              1 line: 2 * 128 * 127 = 32512
+ *
+ * What bounds this on a core that is shared with another hardware thread is the number of instructions, so the loops are shaped for few of them: both halves of the rows go side
+ * by side and share every broadcast; up to 4 tokens go side by side and share what unpacking a line takes. With more tokens a group is unpacked once into memory. Q4_K takes
+ * 55 instructions for a token and 16 rows of a group (512 multiply-adds, of which 16 are VPMADDUBSW and 14 VPADDW) with many tokens, and 110 with one. */
 #include "kernels/ahead.h"
 #include "kernels/levels.h"
 #include "kernels/panel.h"
@@ -13,179 +23,342 @@
 
 #include "kernels/x86/groups256.h"
 
-/* 8 scales in 32 bits each, twice in the 16-bit halves of their lanes, as VPMADDWD wants them. */
-INLINE __m256i twice(__m256i scale)
-{
-    return _mm256_blend_epi16(scale, _mm256_slli_epi32(scale, 16), 0xAA);
-}
-
-/* A group of 32 columns for 8 rows, ready to multiply. What of it is used depends on the type. */
-struct group {
-    __m256i q[8];         /* line j, 8 rows: quants as unsigned bytes (Q8_0: magnitudes) */
-    __m256i scale0;       /* [row] the integer scale, twice */
-    __m256i scale1;       /* Q6_K: of columns 16..31 */
-    __m256i scale_pair;   /* Q6_K: scale0 and scale1 side by side */
-    __m256 d, min;        /* [row]; min is dmin * min */
-    const int8_t *signed_q; /* Q8_0: where the quants with their signs are */
+enum {
+    RUN = 64,    /* tokens whose sums (RUN * 64 bytes) stay in the first-level cache beside the activations of a group */
+    ABREAST = 4, /* tokens that go side by side */
+    FEW = 4      /* tokens up to which a group is unpacked in registers, line by line, and memory is asked ahead */
 };
 
-/* Group i of a panel of n_groups groups, half 0 or 1 of the rows. */
-INLINE void load_group(enum gguf_type type, struct group *g, const void *panel, size_t n_groups, size_t i, int half)
+#define EACH(i, n) _Pragma("GCC unroll 8") for (int i = 0; i < (n); i++)
+/* t = 0 .. n - 1, n a constant where this is inlined. Clang 14 unrolls what has a constant end before it is inlined, and leaves all else a loop. */
+#define EACH_TOKEN(t, n) _Pragma("GCC unroll 4") for (int t = 0; t < ABREAST; t++) if (t < (n))
+#define EACH_HALF(h) _Pragma("GCC unroll 2") for (int h = 0; h < 2; h++)
+
+/* ---- a group of 32 columns for 16 rows ---- */
+
+/* Where group i of a panel of n_groups groups is. */
+struct packed {
+    const void *panel;
+    size_t n_groups, i;
+    const uint8_t *q; /* [4][LINE] nibbles; Q8_0: [8][LINE] */
+    const uint8_t *h; /* further bits, or NULL */
+};
+
+/* A group unpacked; [half of the rows]. What of it is used depends on the type. */
+struct group {
+    __m256i q[8][2];     /* [line] quants as unsigned bytes; Q8_0: as they are stored */
+    __m256i scale[2][2]; /* [half of the columns] [row] the integer scale, twice in the 16-bit halves of its lane, as VPMADDWD wants it */
+    __m256 d[2];
+    __m256 min[2];       /* Q4_K, Q5_K: dmin * min, exact */
+};
+
+INLINE struct packed find_group(enum gguf_type type, const void *panel, size_t n_groups, size_t i)
 {
-    load_quants(type, g->q, panel, n_groups, i, half);
-    struct scales s;
-    load_scales(type, &s, panel, n_groups, i, half);
-    g->d = s.d;
-    if (type == GGUF_TYPE_Q4_K || type == GGUF_TYPE_Q5_K) {
-        g->scale0 = twice(s.scale0);
-        g->min = s.min;
+    struct packed g = {panel, n_groups, i, NULL, NULL};
+    if (type == GGUF_TYPE_Q4_K) {
+        g.q = ((const struct panel_q4_k *)panel)[i / 8].q[i % 8][0];
+    } else if (type == GGUF_TYPE_Q5_K) {
+        const struct panel_q5_k *b = (const struct panel_q5_k *)panel + i / 8;
+        g.q = b->q[i % 8][0];
+        g.h = b->h[i % 8];
     } else if (type == GGUF_TYPE_Q6_K) {
-        g->scale0 = twice(s.scale0);
-        g->scale1 = twice(s.scale1);
-        g->scale_pair = _mm256_blend_epi16(s.scale0, _mm256_slli_epi32(s.scale1, 16), 0xAA);
-    } else if (type == GGUF_TYPE_Q8_0) {
-        g->signed_q = ((const struct group_q8_0 *)panel_0_groups(panel, n_groups))[i].q[0] + half * HALF;
-#pragma GCC unroll 8
-        for (int j = 0; j < 8; j++)
-            g->q[j] = _mm256_abs_epi8(g->q[j]);
+        const struct group_q6 *b = panel_q6_groups(panel, n_groups) + i;
+        g.q = b->q[0];
+        g.h = b->h[0];
+    } else if (type == GGUF_TYPE_Q4_0) {
+        g.q = ((const struct group_q4_0 *)panel_0_groups(panel, n_groups))[i].q[0];
+    } else if (type == GGUF_TYPE_Q5_0) {
+        const struct group_q5_0 *b = (const struct group_q5_0 *)panel_0_groups(panel, n_groups) + i;
+        g.q = b->q[0];
+        g.h = b->h;
+    } else {
+        g.q = (const void *)((const struct group_q8_0 *)panel_0_groups(panel, n_groups))[i].q[0];
     }
+    return g;
 }
 
-/* ---- multiply a group with one token: a the 32 activations, at their index among the scales; returns acc and the group's share ---- */
-
-INLINE __m256i madd(const struct group *g, int j, const int8_t *a)
+/* Line j of a group, half h of the rows. */
+INLINE __m256i unpack_line(enum gguf_type type, const struct packed *g, int j, int h)
 {
-    return _mm256_maddubs_epi16(g->q[j], word(a + j * 4));
+    const __m256i low = _mm256_set1_epi8(15);
+    if (type == GGUF_TYPE_Q8_0)
+        return load(g->q + j * LINE + h * HALF);
+    __m256i v = load(g->q + j % 4 * LINE + h * HALF);
+    v = _mm256_and_si256(j < 4 ? v : _mm256_srli_epi16(v, 4), low);
+    if (type == GGUF_TYPE_Q5_K || type == GGUF_TYPE_Q5_0) {
+        __m256i b = load(g->h + h * HALF);
+        b = j < 4 ? _mm256_slli_epi16(b, 4 - j) : _mm256_srli_epi16(b, j - 4);
+        v = _mm256_or_si256(v, _mm256_and_si256(b, _mm256_set1_epi8(16)));
+    } else if (type == GGUF_TYPE_Q6_K) {
+        __m256i b = load(g->h + j / 4 * LINE + h * HALF);
+        const int shift = 4 - j % 4 * 2;
+        b = shift > 0 ? _mm256_slli_epi16(b, shift) : shift < 0 ? _mm256_srli_epi16(b, -shift) : b;
+        v = _mm256_or_si256(v, _mm256_and_si256(b, _mm256_set1_epi8(48)));
+    }
+    return v;
 }
 
-/* Lines j .. j + 1 of 16-bit pair sums. */
-INLINE __m256i madd2(const struct group *g, int j, const int8_t *a)
+/* 16 bytes that fit into 15 bits, widened to 16 bits and written twice, 8 rows a register. */
+INLINE void twice(__m256i out[2], __m128i bytes)
 {
-    return _mm256_add_epi16(madd(g, j, a), madd(g, j + 1, a));
+    const __m256i both = _mm256_broadcastsi128_si256(bytes);
+    out[0] = _mm256_shuffle_epi8(both, _mm256_setr_epi8(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1, //
+                                                        4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1));
+    out[1] = _mm256_shuffle_epi8(both, _mm256_setr_epi8(8, -1, 8, -1, 9, -1, 9, -1, 10, -1, 10, -1, 11, -1, 11, -1, //
+                                                        12, -1, 12, -1, 13, -1, 13, -1, 14, -1, 14, -1, 15, -1, 15, -1));
 }
 
-/* Four lines, one after the other. The fence keeps the compiler from fetching all activations ahead of their use, for which it would put what is
- * constant in the loop over the tokens out to memory. */
-INLINE __m256i madd4(const struct group *g, int j, const int8_t *a)
+/* The same for signed bytes: each is moved to the upper byte of its 16 bits first, and from there down. */
+INLINE void twice_signed(__m256i out[2], __m128i bytes)
 {
-    __m256i sum = madd2(g, j, a);
-    __asm__("" : "+x"(sum));
-    sum = _mm256_add_epi16(sum, madd(g, j + 2, a));
-    __asm__("" : "+x"(sum));
-    return _mm256_add_epi16(sum, madd(g, j + 3, a));
+    const __m256i both = _mm256_broadcastsi128_si256(bytes);
+    out[0] = _mm256_srai_epi16(_mm256_shuffle_epi8(both, _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, //
+                                                                          -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7)), 8);
+    out[1] = _mm256_srai_epi16(_mm256_shuffle_epi8(both, _mm256_setr_epi8(-1, 8, -1, 8, -1, 9, -1, 9, -1, 10, -1, 10, -1, 11, -1, 11, //
+                                                                          -1, 12, -1, 12, -1, 13, -1, 13, -1, 14, -1, 14, -1, 15, -1, 15)), 8);
 }
 
-/* acc + round(d * sum) * x.d */
-INLINE __m256 scaled(const struct group *g, __m256i sum, const struct act *x, size_t at, __m256 acc)
+INLINE __m128i load16(const void *p)
 {
-    return _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), g->d), _mm256_broadcast_ss(x->d + at), acc);
+    return _mm_loadu_si128(p);
 }
 
-INLINE __m256 token_q4_k(const struct group *g, const struct act *x, size_t at, __m256 acc)
+/* The integer scales of one half of the columns. */
+INLINE void unpack_scales(enum gguf_type type, const struct packed *g, int column_half, __m256i scale[2])
 {
-    const int8_t *a = x->q + at * ACT_GROUP;
-    __m256i sum = _mm256_madd_epi16(_mm256_add_epi16(madd4(g, 0, a), madd4(g, 4, a)), g->scale0);
-    acc = scaled(g, sum, x, at, acc);
-    return _mm256_fnmadd_ps(g->min, _mm256_broadcast_ss(x->sum + at), acc);
+    if (type == GGUF_TYPE_Q4_K)
+        twice(scale, _mm_and_si128(load16(((const struct panel_q4_k *)g->panel)[g->i / 8].scale[g->i % 8]), _mm_set1_epi8(63)));
+    else if (type == GGUF_TYPE_Q5_K)
+        twice(scale, _mm_and_si128(load16(((const struct panel_q5_k *)g->panel)[g->i / 8].scale[g->i % 8]), _mm_set1_epi8(63)));
+    else if (type == GGUF_TYPE_Q6_K)
+        twice_signed(scale, load16(panel_q6_scales(g->panel) + g->i * 32 + column_half * 16));
 }
 
-INLINE __m256 token_q5_k(const struct group *g, const struct act *x, size_t at, __m256 acc)
+INLINE void unpack_min(const uint16_t dmin[16], const uint8_t scale[16], const uint8_t min[16], size_t i, __m256 out[2])
 {
-    const int8_t *a = x->q + at * ACT_GROUP;
-    __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(madd4(g, 0, a), g->scale0), _mm256_madd_epi16(madd4(g, 4, a), g->scale0));
-    acc = scaled(g, sum, x, at, acc);
-    return _mm256_fnmadd_ps(g->min, _mm256_broadcast_ss(x->sum + at), acc);
+    __m128i m = _mm_and_si128(_mm_srl_epi16(load16(min), _mm_cvtsi32_si128((int)(i & 4))), _mm_set1_epi8(15));
+    m = _mm_or_si128(m, _mm_and_si128(_mm_srli_epi16(load16(scale), 2), _mm_set1_epi8(48)));
+    out[0] = _mm256_mul_ps(halves(dmin), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(m)));
+    out[1] = _mm256_mul_ps(halves(dmin + 8), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(m, 8))));
 }
 
-INLINE __m256 token_q6_k(const struct group *g, const struct act *x, size_t at, __m256 acc)
+INLINE void unpack_factors(enum gguf_type type, const struct packed *g, __m256 d[2], __m256 min[2])
 {
-    const int8_t *a = x->q + at * ACT_GROUP;
-    __m256i s0 = _mm256_add_epi32(_mm256_madd_epi16(madd2(g, 0, a), g->scale0), _mm256_madd_epi16(madd2(g, 2, a), g->scale0));
-    __m256i s1 = _mm256_add_epi32(_mm256_madd_epi16(madd2(g, 4, a), g->scale1), _mm256_madd_epi16(madd2(g, 6, a), g->scale1));
-    __m256i offset = _mm256_slli_epi32(_mm256_madd_epi16(g->scale_pair, word(x->half + at * 2)), 5);
-    return scaled(g, _mm256_sub_epi32(_mm256_add_epi32(s0, s1), offset), x, at, acc);
+    const size_t i = g->i;
+    const uint16_t *from;
+    if (type == GGUF_TYPE_Q4_K) {
+        const struct panel_q4_k *b = (const struct panel_q4_k *)g->panel + i / 8;
+        from = b->d;
+        unpack_min(b->dmin, b->scale[i % 8], b->min[i % 4], i, min);
+    } else if (type == GGUF_TYPE_Q5_K) {
+        const struct panel_q5_k *b = (const struct panel_q5_k *)g->panel + i / 8;
+        from = b->d;
+        unpack_min(b->dmin, b->scale[i % 8], b->min[i % 4], i, min);
+    } else if (type == GGUF_TYPE_Q6_K) {
+        from = panel_q6_d(g->panel, g->n_groups) + i / 8 * 16;
+    } else {
+        from = panel_0_d(g->panel) + i * 16;
+    }
+    d[0] = halves(from);
+    d[1] = halves(from + 8);
 }
 
-/* The sum of a token's 32 activations times 2^shift: what an offset of 2^shift in the quants amounts to. */
-INLINE __m256i offset(const struct act *x, size_t at, int shift)
+/* ---- multiply a group with n tokens side by side ---- */
+
+/* These keep the order of lines and tokens as it is written. Left to itself the compiler unpacks all lines and broadcasts all activations before it uses any, and has to
+ * put them out to memory. */
+#define IN_REGISTER(v) __asm__ volatile("" : "+x"(v))
+
+typedef int32_t __attribute__((may_alias, aligned(1))) any_word;
+
+INLINE __m256i word_now(const int8_t *p)
 {
-    return _mm256_slli_epi32(_mm256_madd_epi16(word(x->half + at * 2), _mm256_set1_epi16(1)), shift);
+    __m256i v;
+    __asm__ volatile("vpbroadcastd %1, %0" : "=x"(v) : "m"(*(const any_word *)(const void *)p));
+    return v;
 }
 
-INLINE __m256 token_q4_0(const struct group *g, const struct act *x, size_t at, __m256 acc)
+INLINE __m256i load_now(const __m256i *p)
 {
-    const int8_t *a = x->q + at * ACT_GROUP;
-    __m256i sum = _mm256_madd_epi16(_mm256_add_epi16(madd4(g, 0, a), madd4(g, 4, a)), _mm256_set1_epi16(1));
-    return scaled(g, _mm256_sub_epi32(sum, offset(x, at, 3)), x, at, acc);
+    __m256i v;
+    __asm__ volatile("vmovdqa %1, %0" : "=x"(v) : "m"(*p));
+    return v;
 }
 
-INLINE __m256 token_q5_0(const struct group *g, const struct act *x, size_t at, __m256 acc)
+/* The exact 32-bit sums of n tokens, times the integer scales, for both halves of the rows. The quants are in `packed` or in `unpacked`; the other is NULL. */
+INLINE void integer_sums(enum gguf_type type, const struct packed *packed, const struct group *unpacked, const struct act *x, size_t at, int n, __m256i sum[][2])
 {
     const int8_t *a = x->q + at * ACT_GROUP;
     const __m256i one = _mm256_set1_epi16(1);
-    __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(madd4(g, 0, a), one), _mm256_madd_epi16(madd4(g, 4, a), one));
-    return scaled(g, _mm256_sub_epi32(sum, offset(x, at, 4)), x, at, acc);
-}
-
-INLINE __m256 token_q8_0(const struct group *g, const struct act *x, size_t at, __m256 acc)
-{
-    const int8_t *a = x->q + at * ACT_GROUP;
-    const __m256i one = _mm256_set1_epi16(1);
-    __m256i sum = _mm256_setzero_si256();
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; j++) { /* |q| * (a with the sign of q) */
-        __m256i signed_a = _mm256_sign_epi8(word(a + j * 4), load(g->signed_q + j * LINE));
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(g->q[j], signed_a), one));
+    const bool two_scales = type == GGUF_TYPE_Q5_K || type == GGUF_TYPE_Q6_K; /* 16 bits hold half of the columns */
+    const int shift = type == GGUF_TYPE_Q6_K ? 5 : type == GGUF_TYPE_Q5_0 ? 4 : type == GGUF_TYPE_Q4_0 ? 3 : 0;
+    __m256i acc[ABREAST][2];
+    EACH(half, 2) /* of the columns */
+    {
+        EACH(k, 4)
+        {
+            const int j = half * 4 + k;
+            __m256i w[2];
+            EACH_HALF(h)
+            {
+                if (packed) {
+                    w[h] = unpack_line(type, packed, j, h);
+                    IN_REGISTER(w[h]);
+                } else {
+                    w[h] = load_now(&unpacked->q[j][h]);
+                }
+            }
+            EACH_TOKEN(t, n)
+            {
+                const __m256i b = word_now(a + t * ACT_GROUP + j * 4);
+                EACH_HALF(h)
+                {
+                    if (type == GGUF_TYPE_Q8_0) { /* |q| * (a with the sign of q) */
+                        __m256i p = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w[h]), _mm256_sign_epi8(b, w[h])), one);
+                        sum[t][h] = j == 0 ? p : _mm256_add_epi32(sum[t][h], p);
+                        IN_REGISTER(sum[t][h]);
+                    } else {
+                        __m256i p = _mm256_maddubs_epi16(w[h], b);
+                        acc[t][h] = j == 0 || (k == 0 && two_scales) ? p : _mm256_add_epi16(acc[t][h], p);
+                        IN_REGISTER(acc[t][h]);
+                    }
+                }
+            }
+        }
+        if (type == GGUF_TYPE_Q8_0)
+            continue;
+        if (shift) { /* the offset of the quants, times the sums of the activations that went into a lane */
+            EACH_TOKEN(t, n)
+            {
+                const __m256i offset = _mm256_slli_epi16(word_now((const int8_t *)(x->pair + (at + (size_t)t) * 4 + half * 2)), shift);
+                EACH_HALF(h) acc[t][h] = _mm256_sub_epi16(acc[t][h], offset);
+            }
+        }
+        if (half == 0 && !two_scales)
+            continue;
+        __m256i scale[2] = {one, one};
+        if (two_scales || type == GGUF_TYPE_Q4_K) {
+            if (packed)
+                unpack_scales(type, packed, half, scale);
+            else
+                EACH_HALF(h) scale[h] = load_now(&unpacked->scale[type == GGUF_TYPE_Q6_K ? half : 0][h]);
+        }
+        EACH_TOKEN(t, n) EACH_HALF(h)
+        {
+            const __m256i s = _mm256_madd_epi16(acc[t][h], scale[h]);
+            sum[t][h] = two_scales && half ? _mm256_add_epi32(sum[t][h], s) : s;
+        }
     }
-    return scaled(g, sum, x, at, acc);
 }
 
-/* ---- the loops: one token with its sums in registers, or a run of tokens with a group held in registers ---- */
+/* Adds the group's share of n consecutive tokens, from index `at` of the scales on, to acc[n][half of the rows]. */
+INLINE void add_tokens(enum gguf_type type, const struct packed *packed, const struct group *unpacked, const struct act *x, size_t at, int n, __m256 (*acc)[2])
+{
+    const bool has_min = type == GGUF_TYPE_Q4_K || type == GGUF_TYPE_Q5_K;
+    __m256i sum[ABREAST][2];
+    integer_sums(type, packed, unpacked, x, at, n, sum);
+    __m256 d[2], min[2];
+    if (packed)
+        unpack_factors(type, packed, d, min);
+    EACH_TOKEN(t, n)
+    {
+        const __m256 token_d = _mm256_broadcast_ss(x->d + at + t), token_sum = has_min ? _mm256_broadcast_ss(x->sum + at + t) : _mm256_setzero_ps();
+        EACH_HALF(h)
+        {
+            __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][h]), packed ? d[h] : unpacked->d[h]);
+            y = _mm256_fmadd_ps(y, token_d, acc[t][h]);
+            acc[t][h] = has_min ? _mm256_fnmadd_ps(token_sum, packed ? min[h] : unpacked->min[h], y) : y;
+        }
+    }
+}
 
-enum { RUN = 64 }; /* tokens whose sums (RUN * 64 bytes) stay in the first-level cache beside the activations of a group */
+/* ---- the loops ---- */
 
-#define MATMUL(name, type)                                                                                                \
+/* n <= FEW tokens: every group once, in registers. */
+INLINE void few_tokens(enum gguf_type type, int n, const char *panel, const char *end, size_t n_groups, const struct act *x, float *y, size_t y_stride)
+{
+    const size_t group_bytes = panel_group_bytes(type);
+    __m256 acc[FEW][2];
+    EACH_TOKEN(t, n) EACH_HALF(h) acc[t][h] = _mm256_setzero_ps();
+    for (size_t i = 0; i < n_groups; i++) {
+        ask_for(panel + AHEAD + i * group_bytes, group_bytes, end);
+        const struct packed g = find_group(type, panel, n_groups, i);
+        add_tokens(type, &g, NULL, x, i * (size_t)n, n, acc);
+    }
+    EACH_TOKEN(t, n) EACH_HALF(h) _mm256_storeu_ps(y + (size_t)t * y_stride + h * 8, acc[t][h]);
+}
+
+/* Any number of tokens: every group is unpacked once for RUN of them. */
+INLINE void many_tokens(enum gguf_type type, const char *panel, size_t n_groups, const struct act *x, float *y, size_t y_stride)
+{
+    const size_t n_tokens = (size_t)x->n_tokens;
+    for (size_t first = 0; first < n_tokens; first += RUN) {
+        const size_t n = n_tokens - first < RUN ? n_tokens - first : RUN;
+        __m256 acc[RUN][2];
+        memset(acc, 0, n * sizeof acc[0]);
+        for (size_t i = 0; i < n_groups; i++) {
+            struct group g;
+            const struct packed packed = find_group(type, panel, n_groups, i);
+            EACH(j, 8) EACH_HALF(h) g.q[j][h] = unpack_line(type, &packed, j, h);
+            EACH(half, 2) unpack_scales(type, &packed, half, g.scale[half]);
+            unpack_factors(type, &packed, g.d, g.min);
+            const size_t at = i * n_tokens + first;
+            size_t t = 0;
+            for (; t + ABREAST <= n; t += ABREAST) {
+                __asm__ volatile("" : "+m"(g)); /* read from memory each time: there are not enough registers for it */
+                add_tokens(type, NULL, &g, x, at + t, ABREAST, acc + t);
+            }
+            switch (n - t) {
+            case 3:
+                add_tokens(type, NULL, &g, x, at + t, 3, acc + t);
+                break;
+            case 2:
+                add_tokens(type, NULL, &g, x, at + t, 2, acc + t);
+                break;
+            case 1:
+                add_tokens(type, NULL, &g, x, at + t, 1, acc + t);
+                break;
+            default:
+                break;
+            }
+        }
+        for (size_t t = 0; t < n; t++)
+            memcpy(y + (first + t) * y_stride, acc[t], sizeof acc[t]);
+    }
+}
+
+INLINE void matmul(enum gguf_type type, const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)
+{
+    const size_t n_groups = (size_t)x->n_cols / ACT_GROUP, bytes = panel_bytes(type, (size_t)x->n_cols);
+    const char *panel = panels, *end = panel + n_panels * bytes;
+    if (x->n_tokens <= FEW)
+        ask_for(panel, AHEAD, end);
+    for (size_t p = 0; p < n_panels; p++, y += PANEL_ROWS, panel += bytes) {
+        switch (x->n_tokens) {
+        case 1:
+            few_tokens(type, 1, panel, end, n_groups, x, y, y_stride);
+            break;
+        case 2:
+            few_tokens(type, 2, panel, end, n_groups, x, y, y_stride);
+            break;
+        case 3:
+            few_tokens(type, 3, panel, end, n_groups, x, y, y_stride);
+            break;
+        case 4:
+            few_tokens(type, 4, panel, end, n_groups, x, y, y_stride);
+            break;
+        default:
+            many_tokens(type, panel, n_groups, x, y, y_stride);
+            break;
+        }
+    }
+}
+
+#define MATMUL(name, type)                                                                                                             \
     static void matmul_##name(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)                     \
     {                                                                                                                                  \
-        const size_t n_groups = (size_t)x->n_cols / ACT_GROUP, n_tokens = (size_t)x->n_tokens;                                         \
-        const size_t bytes = panel_bytes(type, (size_t)x->n_cols), group_bytes = panel_group_bytes(type);                              \
-        const char *end = (const char *)panels + n_panels * bytes;                                                                     \
-        if (n_tokens == 1)                                                                                                             \
-            ask_for(panels, AHEAD, end);                                                                                               \
-        for (size_t p = 0; p < n_panels; p++, y += PANEL_ROWS) {                                                                       \
-            const char *panel = (const char *)panels + p * bytes;                                                                      \
-            if (n_tokens == 1) {                                                                                                       \
-                __m256 acc0 = _mm256_setzero_ps(), acc1 = _mm256_setzero_ps();                                                         \
-                for (size_t i = 0; i < n_groups; i++) {                                                                                \
-                    ask_for(panel + AHEAD + i * group_bytes, group_bytes, end);                                                        \
-                    struct group g;                                                                                                    \
-                    load_group(type, &g, panel, n_groups, i, 0);                                                                       \
-                    acc0 = token_##name(&g, x, i, acc0);                                                                               \
-                    load_group(type, &g, panel, n_groups, i, 1);                                                                       \
-                    acc1 = token_##name(&g, x, i, acc1);                                                                               \
-                }                                                                                                                      \
-                _mm256_storeu_ps(y, acc0);                                                                                             \
-                _mm256_storeu_ps(y + 8, acc1);                                                                                         \
-                continue;                                                                                                              \
-            }                                                                                                                          \
-            for (size_t first = 0; first < n_tokens; first += RUN) {                                                                   \
-                size_t n = n_tokens - first < RUN ? n_tokens - first : RUN;                                                            \
-                _Alignas(64) float acc[RUN][PANEL_ROWS];                                                                               \
-                memset(acc, 0, n * sizeof acc[0]);                                                                                     \
-                for (size_t i = 0; i < n_groups; i++)                                                                                  \
-                    for (int half = 0; half < 2; half++) {                                                                             \
-                        struct group g;                                                                                                \
-                        load_group(type, &g, panel, n_groups, i, half);                                                                \
-                        for (size_t t = 0; t < n; t++)                                                                                 \
-                            _mm256_store_ps(acc[t] + half * 8, token_##name(&g, x, i * n_tokens + first + t,                           \
-                                                                            _mm256_load_ps(acc[t] + half * 8)));                       \
-                    }                                                                                                                  \
-                for (size_t t = 0; t < n; t++)                                                                                         \
-                    memcpy(y + (first + t) * y_stride, acc[t], sizeof acc[t]);                                                         \
-            }                                                                                                                          \
-        }                                                                                                                              \
+        matmul(type, panels, n_panels, x, y, y_stride);                                                                                \
     }
-
 MATMUL(q4_k, GGUF_TYPE_Q4_K)
 MATMUL(q5_k, GGUF_TYPE_Q5_K)
 MATMUL(q6_k, GGUF_TYPE_Q6_K)

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { SLOT_ROWS, SLOT_PANELS, SLOT_Y, SLOT_Y2, SLOT_ACT, SLOT_ACT2 = SLOT_ACT + 5 };
+enum { SLOT_ROWS, SLOT_PANELS, SLOT_Y, SLOT_Y2, SLOT_ACT, SLOT_ACT2 = SLOT_ACT + 6 };
 
 /* ---- activations ---- */
 
@@ -18,7 +18,8 @@ struct act act_room(int first_slot, int n_tokens, int n_cols)
                         .d = guarded(first_slot + 1, groups * sizeof(float)),
                         .sum = guarded(first_slot + 2, groups * sizeof(float)),
                         .half = guarded(first_slot + 3, groups * 2 * sizeof(int16_t)),
-                        .x = guarded(first_slot + 4, groups * ACT_GROUP * sizeof(float))};
+                        .pair = guarded(first_slot + 4, groups * 4 * sizeof(int16_t)),
+                        .x = guarded(first_slot + 5, groups * ACT_GROUP * sizeof(float))};
 }
 
 /* The rows of x; a is const but what it points to is not. */
@@ -45,13 +46,14 @@ void make_act(const struct act *a, enum activations kind)
     static const float small[] = {0, 1e-40f, FLT_TRUE_MIN, FLT_MIN, 1e-30f}, large[] = {3e38f, 1e38f, 1e36f, 2e33f};
     for (size_t g = 0; g < n / ACT_GROUP; g++) {
         int8_t *q = a->q + g * ACT_GROUP;
-        int half[2] = {0, 0};
+        int half[2] = {0, 0}, pair[2][2] = {{0}};
         for (int i = 0; i < ACT_GROUP; i++) {
             q[i] = (int8_t)(kind == ACT_MAX     ? 127
                             : kind == ACT_MIN   ? -127
                             : kind == ACT_SIGNS ? (random_int(0, 1) ? 127 : -127)
                                                 : random_int(-127, 127));
             half[i / 16] += q[i];
+            pair[i / 16][i / 2 % 2] += q[i];
         }
         float d = kind == ACT_SMALL   ? small[random_int(0, (int)COUNT_OF(small) - 1)]
                   : kind == ACT_LARGE ? large[random_int(0, (int)COUNT_OF(large) - 1)]
@@ -60,6 +62,8 @@ void make_act(const struct act *a, enum activations kind)
         a->sum[g] = d * (float)(half[0] + half[1]);
         a->half[g * 2] = (int16_t)half[0];
         a->half[g * 2 + 1] = (int16_t)half[1];
+        for (int i = 0; i < 4; i++)
+            a->pair[g * 4 + (size_t)i] = (int16_t)pair[i / 2][i % 2];
         size_t t = g % (size_t)a->n_tokens, column = g / (size_t)a->n_tokens * ACT_GROUP;
         for (int i = 0; i < ACT_GROUP; i++)
             x[t * (size_t)a->n_cols + column + (size_t)i] = d * (float)q[i];
@@ -253,7 +257,7 @@ static void make_group(float *x, int pattern)
 /* One token's groups against arithmetic written here; only of finite numbers. */
 static void check_group(const struct act *a, size_t g, const float *x)
 {
-    double max = 0, sum[2] = {0, 0};
+    double max = 0, sum[2] = {0, 0}, pair[2][2] = {{0}};
     for (int i = 0; i < ACT_GROUP; i++)
         if (!isfinite(x[i]))
             return;
@@ -265,6 +269,7 @@ static void check_group(const struct act *a, size_t g, const float *x)
     for (int i = 0; i < ACT_GROUP; i++) {
         int q = a->q[g * ACT_GROUP + (size_t)i];
         sum[i / 16] += q;
+        pair[i / 16][i / 2 % 2] += q;
         if (q < -127 || q > 127 || fabs((double)x[i] - (double)d * q) > (d > 0 ? d * 0.50002 : 1.00001e-30))
             fail("%g with scale %g became %d", x[i], d, q);
         if (max == 127 && x[i] != 0 && q != (int)nearbyint(x[i]))
@@ -272,6 +277,9 @@ static void check_group(const struct act *a, size_t g, const float *x)
     }
     if (a->half[g * 2] != (int)sum[0] || a->half[g * 2 + 1] != (int)sum[1])
         fail("half sums %d, %d, not %g, %g", a->half[g * 2], a->half[g * 2 + 1], sum[0], sum[1]);
+    for (int i = 0; i < 4; i++)
+        if (a->pair[g * 4 + (size_t)i] != (int)pair[i / 2][i % 2])
+            fail("pair sum %d of half %d is %d, not %g", i % 2, i / 2, a->pair[g * 4 + (size_t)i], pair[i / 2][i % 2]);
     if (a->sum[g] != d * (float)(sum[0] + sum[1]))
         fail("sum %g, not %g", a->sum[g], d * (float)(sum[0] + sum[1]));
 }
@@ -298,12 +306,13 @@ void check_quantize(const struct kernels *k, int unused)
             for (int g = 0; g < n_groups; g++) {
                 size_t at = (size_t)g * (size_t)n_tokens + (size_t)t;
                 bool mine = t >= first && t < first + count && g >= first_group && g < first_group + group_count;
-                if (!mine && (got.half[at * 2] != -1 || got.q[at * ACT_GROUP + 31] != -1 || float_bits(got.d[at]) != UINT32_MAX))
+                if (!mine && (got.half[at * 2] != -1 || got.pair[at * 4 + 3] != -1 || got.q[at * ACT_GROUP + 31] != -1 || float_bits(got.d[at]) != UINT32_MAX))
                     fail("wrote group %d of token %d outside tokens %d + %d, groups %d + %d", g, t, first, count, first_group, group_count);
                 if (mine && k == scalar_kernels())
                     check_group(&got, at, x + (size_t)(t - first) * stride + (size_t)(g - first_group) * ACT_GROUP);
                 if (memcmp(got.q + at * ACT_GROUP, want.q + at * ACT_GROUP, ACT_GROUP) != 0 || difference(got.d + at, want.d + at, 1) == 0 ||
-                    difference(got.sum + at, want.sum + at, 1) == 0 || memcmp(got.half + at * 2, want.half + at * 2, 4) != 0)
+                    difference(got.sum + at, want.sum + at, 1) == 0 || memcmp(got.half + at * 2, want.half + at * 2, 4) != 0 ||
+                    memcmp(got.pair + at * 4, want.pair + at * 4, 8) != 0)
                     fail("group %d of token %d: d %g, not %g; sum %g, not %g; q[0] %d, not %d", g, t, got.d[at], want.d[at], got.sum[at], want.sum[at],
                          got.q[at * ACT_GROUP], want.q[at * ACT_GROUP]);
             }
