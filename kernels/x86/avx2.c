@@ -26,7 +26,7 @@
 enum {
     RUN = 64,    /* tokens whose sums (RUN * 64 bytes) stay in the first-level cache beside the activations of a group */
     ABREAST = 4, /* tokens that go side by side */
-    FEW = 4      /* tokens up to which a group is unpacked in registers, line by line, and memory is asked ahead */
+    FEW = 4      /* tokens up to which a group is unpacked in registers, line by line */
 };
 
 #define EACH(i, n) _Pragma("GCC unroll 8") for (int i = 0; i < (n); i++)
@@ -36,12 +36,12 @@ enum {
 
 /* ---- a group of 32 columns for 16 rows ---- */
 
-/* Where group i of a panel of n_groups groups is. */
+/* Where a group is. A block is 8 groups, the 256 columns of a k-quant. */
 struct packed {
     const void *panel;
-    size_t n_groups, i;
-    const uint8_t *q; /* [4][LINE] nibbles; Q8_0: [8][LINE] */
-    const uint8_t *h; /* further bits, or NULL */
+    size_t n_groups, block, i; /* group 8 * block + i of a panel of n_groups groups */
+    const uint8_t *q;          /* [4][LINE] nibbles; Q8_0: [8][LINE] */
+    const uint8_t *h;          /* further bits, or NULL */
 };
 
 /* A group unpacked; [half of the rows]. What of it is used depends on the type. */
@@ -52,27 +52,37 @@ struct group {
     __m256 min[2];       /* Q4_K, Q5_K: dmin * min, exact */
 };
 
-INLINE struct packed find_group(enum gguf_type type, const void *panel, size_t n_groups, size_t i)
+INLINE const struct panel_q4_k *block_q4_k(const struct packed *g)
 {
-    struct packed g = {panel, n_groups, i, NULL, NULL};
+    return (const struct panel_q4_k *)g->panel + g->block;
+}
+
+INLINE const struct panel_q5_k *block_q5_k(const struct packed *g)
+{
+    return (const struct panel_q5_k *)g->panel + g->block;
+}
+
+INLINE struct packed find_group(enum gguf_type type, const void *panel, size_t n_groups, size_t block, size_t i)
+{
+    struct packed g = {panel, n_groups, block, i, NULL, NULL};
+    const size_t number = block * GROUPS_PER_K + i;
     if (type == GGUF_TYPE_Q4_K) {
-        g.q = ((const struct panel_q4_k *)panel)[i / 8].q[i % 8][0];
+        g.q = block_q4_k(&g)->q[i][0];
     } else if (type == GGUF_TYPE_Q5_K) {
-        const struct panel_q5_k *b = (const struct panel_q5_k *)panel + i / 8;
-        g.q = b->q[i % 8][0];
-        g.h = b->h[i % 8];
+        g.q = block_q5_k(&g)->q[i][0];
+        g.h = block_q5_k(&g)->h[i];
     } else if (type == GGUF_TYPE_Q6_K) {
-        const struct group_q6 *b = panel_q6_groups(panel, n_groups) + i;
+        const struct group_q6 *b = panel_q6_groups(panel, n_groups) + number;
         g.q = b->q[0];
         g.h = b->h[0];
     } else if (type == GGUF_TYPE_Q4_0) {
-        g.q = ((const struct group_q4_0 *)panel_0_groups(panel, n_groups))[i].q[0];
+        g.q = ((const struct group_q4_0 *)panel_0_groups(panel, n_groups))[number].q[0];
     } else if (type == GGUF_TYPE_Q5_0) {
-        const struct group_q5_0 *b = (const struct group_q5_0 *)panel_0_groups(panel, n_groups) + i;
+        const struct group_q5_0 *b = (const struct group_q5_0 *)panel_0_groups(panel, n_groups) + number;
         g.q = b->q[0];
         g.h = b->h;
     } else {
-        g.q = (const void *)((const struct group_q8_0 *)panel_0_groups(panel, n_groups))[i].q[0];
+        g.q = (const void *)((const struct group_q8_0 *)panel_0_groups(panel, n_groups))[number].q[0];
     }
     return g;
 }
@@ -127,40 +137,56 @@ INLINE __m128i load16(const void *p)
 INLINE void unpack_scales(enum gguf_type type, const struct packed *g, int column_half, __m256i scale[2])
 {
     if (type == GGUF_TYPE_Q4_K)
-        twice(scale, _mm_and_si128(load16(((const struct panel_q4_k *)g->panel)[g->i / 8].scale[g->i % 8]), _mm_set1_epi8(63)));
+        twice(scale, _mm_and_si128(load16(block_q4_k(g)->scale[g->i]), _mm_set1_epi8(63)));
     else if (type == GGUF_TYPE_Q5_K)
-        twice(scale, _mm_and_si128(load16(((const struct panel_q5_k *)g->panel)[g->i / 8].scale[g->i % 8]), _mm_set1_epi8(63)));
+        twice(scale, _mm_and_si128(load16(block_q5_k(g)->scale[g->i]), _mm_set1_epi8(63)));
     else if (type == GGUF_TYPE_Q6_K)
-        twice_signed(scale, load16(panel_q6_scales(g->panel) + g->i * 32 + column_half * 16));
+        twice_signed(scale, load16(panel_q6_scales(g->panel) + (g->block * GROUPS_PER_K + g->i) * 32 + column_half * 16));
 }
 
-INLINE void unpack_min(const uint16_t dmin[16], const uint8_t scale[16], const uint8_t min[16], size_t i, __m256 out[2])
+/* What a block's groups have in common; nothing for types that are no k-quants. */
+struct common {
+    __m256 d[2], dmin[2]; /* [half of the rows] */
+};
+
+INLINE void load_common(enum gguf_type type, struct common *c, const void *panel, size_t n_groups, size_t block)
+{
+    const struct packed g = {panel, n_groups, block, 0, NULL, NULL};
+    const uint16_t *d = NULL, *dmin = NULL;
+    if (type == GGUF_TYPE_Q4_K) {
+        d = block_q4_k(&g)->d;
+        dmin = block_q4_k(&g)->dmin;
+    } else if (type == GGUF_TYPE_Q5_K) {
+        d = block_q5_k(&g)->d;
+        dmin = block_q5_k(&g)->dmin;
+    } else if (type == GGUF_TYPE_Q6_K) {
+        d = panel_q6_d(panel, n_groups) + block * 16;
+    }
+    EACH_HALF(h)
+    {
+        c->d[h] = d ? halves(d + h * 8) : _mm256_setzero_ps();
+        c->dmin[h] = dmin ? halves(dmin + h * 8) : _mm256_setzero_ps();
+    }
+}
+
+/* dmin times the 6-bit minimums of group i of its block. */
+INLINE void unpack_min(const __m256 dmin[2], const uint8_t scale[16], const uint8_t min[16], size_t i, __m256 out[2])
 {
     __m128i m = _mm_and_si128(_mm_srl_epi16(load16(min), _mm_cvtsi32_si128((int)(i & 4))), _mm_set1_epi8(15));
     m = _mm_or_si128(m, _mm_and_si128(_mm_srli_epi16(load16(scale), 2), _mm_set1_epi8(48)));
-    out[0] = _mm256_mul_ps(halves(dmin), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(m)));
-    out[1] = _mm256_mul_ps(halves(dmin + 8), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(m, 8))));
+    out[0] = _mm256_mul_ps(dmin[0], _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(m)));
+    out[1] = _mm256_mul_ps(dmin[1], _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(m, 8))));
 }
 
-INLINE void unpack_factors(enum gguf_type type, const struct packed *g, __m256 d[2], __m256 min[2])
+INLINE void unpack_factors(enum gguf_type type, const struct packed *g, const struct common *c, __m256 d[2], __m256 min[2])
 {
-    const size_t i = g->i;
-    const uint16_t *from;
-    if (type == GGUF_TYPE_Q4_K) {
-        const struct panel_q4_k *b = (const struct panel_q4_k *)g->panel + i / 8;
-        from = b->d;
-        unpack_min(b->dmin, b->scale[i % 8], b->min[i % 4], i, min);
-    } else if (type == GGUF_TYPE_Q5_K) {
-        const struct panel_q5_k *b = (const struct panel_q5_k *)g->panel + i / 8;
-        from = b->d;
-        unpack_min(b->dmin, b->scale[i % 8], b->min[i % 4], i, min);
-    } else if (type == GGUF_TYPE_Q6_K) {
-        from = panel_q6_d(g->panel, g->n_groups) + i / 8 * 16;
-    } else {
-        from = panel_0_d(g->panel) + i * 16;
-    }
-    d[0] = halves(from);
-    d[1] = halves(from + 8);
+    const uint16_t *own = panel_0_d(g->panel) + (g->block * GROUPS_PER_K + g->i) * 16;
+    const bool k_quant = type == GGUF_TYPE_Q4_K || type == GGUF_TYPE_Q5_K || type == GGUF_TYPE_Q6_K;
+    EACH_HALF(h) d[h] = k_quant ? c->d[h] : halves(own + h * 8);
+    if (type == GGUF_TYPE_Q4_K)
+        unpack_min(c->dmin, block_q4_k(g)->scale[g->i], block_q4_k(g)->min[g->i % 4], g->i, min);
+    else if (type == GGUF_TYPE_Q5_K)
+        unpack_min(c->dmin, block_q5_k(g)->scale[g->i], block_q5_k(g)->min[g->i % 4], g->i, min);
 }
 
 /* ---- multiply a group with n tokens side by side ---- */
@@ -252,14 +278,15 @@ INLINE void integer_sums(enum gguf_type type, const struct packed *packed, const
 }
 
 /* Adds the group's share of n consecutive tokens, from index `at` of the scales on, to acc[n][half of the rows]. */
-INLINE void add_tokens(enum gguf_type type, const struct packed *packed, const struct group *unpacked, const struct act *x, size_t at, int n, __m256 (*acc)[2])
+INLINE void add_tokens(enum gguf_type type, const struct packed *packed, const struct common *common, const struct group *unpacked, const struct act *x, size_t at,
+                       int n, __m256 (*acc)[2])
 {
     const bool has_min = type == GGUF_TYPE_Q4_K || type == GGUF_TYPE_Q5_K;
     __m256i sum[ABREAST][2];
     integer_sums(type, packed, unpacked, x, at, n, sum);
     __m256 d[2], min[2];
     if (packed)
-        unpack_factors(type, packed, d, min);
+        unpack_factors(type, packed, common, d, min);
     EACH_TOKEN(t, n)
     {
         const __m256 token_d = _mm256_broadcast_ss(x->d + at + t), token_sum = has_min ? _mm256_broadcast_ss(x->sum + at + t) : _mm256_setzero_ps();
@@ -274,52 +301,67 @@ INLINE void add_tokens(enum gguf_type type, const struct packed *packed, const s
 
 /* ---- the loops ---- */
 
+INLINE size_t groups_of_block(size_t n_groups, size_t block)
+{
+    const size_t left = n_groups - block * GROUPS_PER_K;
+    return left < GROUPS_PER_K ? left : GROUPS_PER_K;
+}
+
 /* n <= FEW tokens: every group once, in registers. */
 INLINE void few_tokens(enum gguf_type type, int n, const char *panel, const char *end, size_t n_groups, const struct act *x, float *y, size_t y_stride)
 {
     const size_t group_bytes = panel_group_bytes(type);
+    const char *ahead = panel + AHEAD;
+    size_t at = 0;
     __m256 acc[FEW][2];
     EACH_TOKEN(t, n) EACH_HALF(h) acc[t][h] = _mm256_setzero_ps();
-    for (size_t i = 0; i < n_groups; i++) {
-        ask_for(panel + AHEAD + i * group_bytes, group_bytes, end);
-        const struct packed g = find_group(type, panel, n_groups, i);
-        add_tokens(type, &g, NULL, x, i * (size_t)n, n, acc);
+    for (size_t block = 0; block * GROUPS_PER_K < n_groups; block++) {
+        struct common common;
+        load_common(type, &common, panel, n_groups, block);
+        for (size_t i = 0; i < groups_of_block(n_groups, block); i++, at += (size_t)n, ahead += group_bytes) {
+            ask_for(ahead, group_bytes, end);
+            const struct packed g = find_group(type, panel, n_groups, block, i);
+            add_tokens(type, &g, &common, NULL, x, at, n, acc);
+        }
     }
     EACH_TOKEN(t, n) EACH_HALF(h) _mm256_storeu_ps(y + (size_t)t * y_stride + h * 8, acc[t][h]);
 }
 
-/* Any number of tokens: every group is unpacked once for RUN of them. */
-INLINE void many_tokens(enum gguf_type type, const char *panel, size_t n_groups, const struct act *x, float *y, size_t y_stride)
+INLINE void unpack_group(enum gguf_type type, struct group *g, const struct packed *packed, const struct common *common)
 {
-    const size_t n_tokens = (size_t)x->n_tokens;
+    EACH(j, 8) EACH_HALF(h) g->q[j][h] = unpack_line(type, packed, j, h);
+    EACH(half, 2) unpack_scales(type, packed, half, g->scale[half]);
+    unpack_factors(type, packed, common, g->d, g->min);
+}
+
+/* Any number of tokens: every group is unpacked once for RUN of them. */
+INLINE void many_tokens(enum gguf_type type, const char *panel, const char *end, size_t n_groups, const struct act *x, float *y, size_t y_stride)
+{
+    const size_t n_tokens = (size_t)x->n_tokens, group_bytes = panel_group_bytes(type);
     for (size_t first = 0; first < n_tokens; first += RUN) {
         const size_t n = n_tokens - first < RUN ? n_tokens - first : RUN;
         __m256 acc[RUN][2];
         memset(acc, 0, n * sizeof acc[0]);
-        for (size_t i = 0; i < n_groups; i++) {
-            struct group g;
-            const struct packed packed = find_group(type, panel, n_groups, i);
-            EACH(j, 8) EACH_HALF(h) g.q[j][h] = unpack_line(type, &packed, j, h);
-            EACH(half, 2) unpack_scales(type, &packed, half, g.scale[half]);
-            unpack_factors(type, &packed, g.d, g.min);
-            const size_t at = i * n_tokens + first;
-            size_t t = 0;
-            for (; t + ABREAST <= n; t += ABREAST) {
-                __asm__ volatile("" : "+m"(g)); /* read from memory each time: there are not enough registers for it */
-                add_tokens(type, NULL, &g, x, at + t, ABREAST, acc + t);
-            }
-            switch (n - t) {
-            case 3:
-                add_tokens(type, NULL, &g, x, at + t, 3, acc + t);
-                break;
-            case 2:
-                add_tokens(type, NULL, &g, x, at + t, 2, acc + t);
-                break;
-            case 1:
-                add_tokens(type, NULL, &g, x, at + t, 1, acc + t);
-                break;
-            default:
-                break;
+        for (size_t block = 0; block * GROUPS_PER_K < n_groups; block++) {
+            struct common common;
+            load_common(type, &common, panel, n_groups, block);
+            for (size_t i = 0; i < groups_of_block(n_groups, block); i++) {
+                const size_t number = block * GROUPS_PER_K + i, at = number * n_tokens + first;
+                ask_for(panel + AHEAD + number * group_bytes, group_bytes, end);
+                const struct packed packed = find_group(type, panel, n_groups, block, i);
+                struct group g;
+                unpack_group(type, &g, &packed, &common);
+                size_t t = 0;
+                for (; t + ABREAST <= n; t += ABREAST) {
+                    __asm__ volatile("" : "+m"(g)); /* read from memory each time: there are not enough registers for it */
+                    add_tokens(type, NULL, NULL, &g, x, at + t, ABREAST, acc + t);
+                }
+                if (n - t >= 2) {
+                    add_tokens(type, NULL, NULL, &g, x, at + t, 2, acc + t);
+                    t += 2;
+                }
+                if (n > t)
+                    add_tokens(type, NULL, NULL, &g, x, at + t, 1, acc + t);
             }
         }
         for (size_t t = 0; t < n; t++)
@@ -331,8 +373,7 @@ INLINE void matmul(enum gguf_type type, const void *panels, size_t n_panels, con
 {
     const size_t n_groups = (size_t)x->n_cols / ACT_GROUP, bytes = panel_bytes(type, (size_t)x->n_cols);
     const char *panel = panels, *end = panel + n_panels * bytes;
-    if (x->n_tokens <= FEW)
-        ask_for(panel, AHEAD, end);
+    ask_for(panel, AHEAD, end);
     for (size_t p = 0; p < n_panels; p++, y += PANEL_ROWS, panel += bytes) {
         switch (x->n_tokens) {
         case 1:
@@ -348,7 +389,7 @@ INLINE void matmul(enum gguf_type type, const void *panels, size_t n_panels, con
             few_tokens(type, 4, panel, end, n_groups, x, y, y_stride);
             break;
         default:
-            many_tokens(type, panel, n_groups, x, y, y_stride);
+            many_tokens(type, panel, end, n_groups, x, y, y_stride);
             break;
         }
     }
