@@ -171,10 +171,14 @@ INLINE v16 load_element(int element, const void *b, size_t at)
     return v16_load_bf16((const uint16_t *)b + at);
 }
 
-INLINE void rows_times(int element, int n_rows, v16 c[], const float *const a[], const void *b, size_t stride, int n)
+/* Halves come from memory, floats from a cache: for halves, what lies `ahead` bytes further on than what is read is asked for. */
+INLINE void rows_times(int element, int n_rows, v16 c[], const float *const a[], const void *b, size_t stride, int n, ptrdiff_t ahead)
 {
+#pragma GCC unroll 4
     for (int k = 0; k < n; k++) {
         v16 w = load_element(element, b, (size_t)k * stride);
+        if (element != ELEMENT_F32)
+            __builtin_prefetch((const char *)b + (size_t)k * stride * sizeof(uint16_t) + ahead, 0, 2);
 #pragma GCC unroll 16
         for (int i = 0; i < n_rows; i++)
             c[i] = v16_fma(v16_set1(a[i][k]), w, c[i]);
@@ -183,25 +187,25 @@ INLINE void rows_times(int element, int n_rows, v16 c[], const float *const a[],
 
 /* One tile of scores or outputs: reads c where told, so that the accumulation goes on, and writes it back. */
 INLINE void tile_exactly(int element, int n_rows, float *const c[], bool from_zero, const float *const a[], const void *b,
-                         size_t stride, int n)
+                         size_t stride, int n, ptrdiff_t ahead)
 {
     v16 acc[V16_ROWS];
 #pragma GCC unroll 16
     for (int i = 0; i < n_rows; i++)
         acc[i] = from_zero ? v16_set1(0) : v16_load(c[i]);
-    rows_times(element, n_rows, acc, a, b, stride, n);
+    rows_times(element, n_rows, acc, a, b, stride, n, ahead);
 #pragma GCC unroll 16
     for (int i = 0; i < n_rows; i++)
         v16_store(c[i], acc[i]);
 }
 
-INLINE void tile(int element, int n_rows, float *const c[], bool from_zero, const float *const a[], const void *b, size_t stride, int n)
+INLINE void tile(int element, int n_rows, float *const c[], bool from_zero, const float *const a[], const void *b, size_t stride, int n, ptrdiff_t ahead)
 {
     switch (n_rows) {
 #define ROWS(count)                                                                                                                    \
     case count:                                                                                                                        \
         if (count <= V16_ROWS)                                                                                                         \
-            tile_exactly(element, count <= V16_ROWS ? count : 1, c, from_zero, a, b, stride, n);                                       \
+            tile_exactly(element, count <= V16_ROWS ? count : 1, c, from_zero, a, b, stride, n, ahead);                                     \
         break;
         ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
 #undef ROWS
@@ -225,7 +229,7 @@ INLINE void matmul_float(int element, size_t element_bytes, const void *panels, 
                 a[i] = x->x + (size_t)(t + i) * n_cols;
                 c[i] = y + (size_t)(t + i) * y_stride;
             }
-            tile(element, n, c, true, a, b, PANEL_ROWS, x->n_cols);
+            tile(element, n, c, true, a, b, PANEL_ROWS, x->n_cols, 0);
         }
     }
 }
@@ -250,81 +254,128 @@ static void matmul_bf16(const void *panels, size_t n_panels, const struct act *x
  * For each row and each block of 32 positions: s = fma over the dimensions in order, times scale; m' = max(m, s); p = exp(s - m');
  * where the maximum grew, l and o are multiplied by exp(m - m'); l += sum p; o = fma over the positions in order. At the end o / l. */
 
-/* Scores of up to V16_ROWS rows against one block, turned into weights; the running maximum, sum and output are brought up to date for it. */
-static void attention_scores(const struct attention_tile *t, int first, int n, int block, float *weights, float *m, float *l, float *o)
+/* What is known of the rows of a tile after some blocks, and the block in work. */
+struct attention_rows {
+    float *m, *l;   /* [n_rows]: the greatest score, the sum of exp(score - m) */
+    float *o;       /* [n_rows][head_dim]: the same sum of values, weighted */
+    float *weights; /* [n_rows][KV_BLOCK]: exp(score - m) of the block in work */
+    float *wide;    /* [KV_BLOCK * head_dim]: its keys, then its values, as floats; only where that pays */
+};
+
+/* Positions of a block that some of n rows may see. */
+INLINE int attention_seen(const struct attention_tile *t, int first, int n, int block)
 {
+    int furthest = 0;
+    for (int i = first; i < first + n; i++)
+        furthest = t->limit[i] > furthest ? t->limit[i] : furthest;
+    int seen = furthest - block * KV_BLOCK;
+    return seen < 0 ? 0 : seen > KV_BLOCK ? KV_BLOCK : seen;
+}
+
+/* Scores of up to V16_ROWS rows against one block, turned into weights; the running maximum, sum and output are brought up to date for it. */
+INLINE void attention_scores(int element, const struct attention_tile *t, const struct attention_rows *r, int first, int n, int block, const void *keys,
+                             ptrdiff_t ahead)
+{
+    const size_t element_bytes = element == ELEMENT_F32 ? sizeof(float) : sizeof(uint16_t);
     float *c[V16_ROWS];
     for (int panel = 0; panel < KV_BLOCK / KV_PANEL; panel++) {
         for (int i = 0; i < n; i++)
-            c[i] = weights + i * KV_BLOCK + panel * KV_PANEL;
-        tile(ELEMENT_F16, n, c, true, t->q + first, t->k[block] + panel * KV_PANEL * t->head_dim, KV_PANEL, t->head_dim);
+            c[i] = r->weights + (first + i) * KV_BLOCK + panel * KV_PANEL;
+        tile(element, n, c, true, t->q + first, (const char *)keys + (size_t)(panel * KV_PANEL * t->head_dim) * element_bytes, KV_PANEL, t->head_dim,
+             ahead);
     }
-    for (int i = 0; i < n; i++) {
-        float *w = weights + i * KV_BLOCK;
-        int seen = t->limit[first + i] - block * KV_BLOCK;
+    for (int i = first; i < first + n; i++) {
+        float *w = r->weights + i * KV_BLOCK, *o = r->o + i * t->head_dim;
+        int seen = t->limit[i] - block * KV_BLOCK;
         for (int j = seen < 0 ? 0 : seen; j < KV_BLOCK; j++)
             w[j] = -INFINITY;
         v16 s0 = v16_mul(v16_load(w), v16_set1(t->scale)), s1 = v16_mul(v16_load(w + 16), v16_set1(t->scale));
-        float max = v16_max(v16_above(s1, v16_above(s0, v16_set1(m[i]))));
+        float max = v16_max(v16_above(s1, v16_above(s0, v16_set1(r->m[i]))));
         v16 top = v16_set1(max);
         s0 = v16_exp_negative(v16_sub(s0, top));
         s1 = v16_exp_negative(v16_sub(s1, top));
         v16_store(w, s0);
         v16_store(w + 16, s1);
-        if (max > m[i]) { /* else the factor is 1 */
+        if (max > r->m[i]) { /* else the factor is 1 */
             float factor[16];
-            v16_store(factor, v16_exp_negative(v16_set1(m[i] - max)));
-            l[i] *= factor[0];
+            v16_store(factor, v16_exp_negative(v16_set1(r->m[i] - max)));
+            r->l[i] *= factor[0];
             v16 f = v16_set1(factor[0]);
             for (int d = 0; d < t->head_dim; d += 16)
-                v16_store(o + i * t->head_dim + d, v16_mul(v16_load(o + i * t->head_dim + d), f));
-            m[i] = max;
+                v16_store(o + d, v16_mul(v16_load(o + d), f));
+            r->m[i] = max;
         }
-        l[i] += v16_sum(v16_add(s0, s1));
+        r->l[i] += v16_sum(v16_add(s0, s1));
+    }
+}
+
+/* Adds the weighted values of one block to the outputs of up to V16_ROWS rows. */
+INLINE void attention_values(int element, const struct attention_tile *t, const struct attention_rows *r, int first, int n, int seen, const void *values,
+                             ptrdiff_t ahead)
+{
+    const size_t element_bytes = element == ELEMENT_F32 ? sizeof(float) : sizeof(uint16_t);
+    const float *a[V16_ROWS];
+    float *c[V16_ROWS];
+    for (int i = 0; i < n; i++)
+        a[i] = r->weights + (first + i) * KV_BLOCK;
+    for (int d = 0; d < t->head_dim; d += 16) {
+        for (int i = 0; i < n; i++)
+            c[i] = r->o + (first + i) * t->head_dim + d;
+        tile(element, n, c, false, a, (const char *)values + (size_t)d * element_bytes, (size_t)t->head_dim, seen, ahead);
+    }
+}
+
+/* One block for all rows. With many of them keys and values are widened once instead of once for every V16_ROWS rows. With few, as in a decode step, this is
+ * as fast as memory, and the next block is asked for while this one is in use. */
+INLINE void attention_block(bool widen, const struct attention_tile *t, const struct attention_rows *r, int block)
+{
+    const int element = widen ? ELEMENT_F32 : ELEMENT_F16, numbers = KV_BLOCK * t->head_dim;
+    const int next = (block + 1) * KV_BLOCK < t->n_keys ? block + 1 : block;
+    const ptrdiff_t keys_ahead = (const char *)t->k[next] - (const char *)t->k[block], values_ahead = (const char *)t->v[next] - (const char *)t->v[block];
+    const void *keys = t->k[block], *values = t->v[block];
+    if (widen) {
+        for (int i = 0; i < numbers; i += 16)
+            v16_store(r->wide + i, v16_load_f16(t->k[block] + i));
+        keys = values = r->wide;
+    }
+    for (int first = 0; first < t->n_rows; first += V16_ROWS) {
+        int n = t->n_rows - first < V16_ROWS ? t->n_rows - first : V16_ROWS;
+        if (attention_seen(t, first, n, block))
+            attention_scores(element, t, r, first, n, block, keys, keys_ahead);
+    }
+    if (widen)
+        for (int i = 0; i < numbers; i += 16)
+            v16_store(r->wide + i, v16_load_f16(t->v[block] + i));
+    for (int first = 0; first < t->n_rows; first += V16_ROWS) {
+        int n = t->n_rows - first < V16_ROWS ? t->n_rows - first : V16_ROWS, seen = attention_seen(t, first, n, block);
+        if (seen)
+            attention_values(element, t, r, first, n, seen, values, values_ahead);
     }
 }
 
 static void attention(const struct attention_tile *t)
 {
-    int n_blocks = (t->n_keys + KV_BLOCK - 1) / KV_BLOCK;
-    float *m = t->scratch, *l = m + t->n_rows, *o = t->scratch + ((2 * t->n_rows + 15) & ~15);
-    for (int i = 0; i < t->n_rows; i++) {
-        m[i] = -INFINITY;
-        l[i] = 0;
+    int n_blocks = (t->n_keys + KV_BLOCK - 1) / KV_BLOCK, n_rows = t->n_rows;
+    struct attention_rows r = {.wide = t->scratch};
+    r.weights = r.wide + KV_BLOCK * t->head_dim;
+    r.o = r.weights + n_rows * KV_BLOCK;
+    r.m = r.o + n_rows * t->head_dim;
+    r.l = r.m + n_rows;
+    for (int i = 0; i < n_rows; i++) {
+        r.m[i] = -INFINITY;
+        r.l[i] = 0;
     }
-    memset(o, 0, sizeof(float) * (size_t)t->n_rows * (size_t)t->head_dim);
+    memset(r.o, 0, sizeof(float) * (size_t)n_rows * (size_t)t->head_dim);
 
-    for (int block = 0; block < n_blocks; block++) {
-        int n_keys = t->n_keys - block * KV_BLOCK < KV_BLOCK ? t->n_keys - block * KV_BLOCK : KV_BLOCK;
-        for (int first = 0; first < t->n_rows; first += V16_ROWS) {
-            int n = t->n_rows - first < V16_ROWS ? t->n_rows - first : V16_ROWS;
-            int furthest = 0;
-            for (int i = 0; i < n; i++)
-                if (t->limit[first + i] > furthest)
-                    furthest = t->limit[first + i];
-            int seen = furthest - block * KV_BLOCK;
-            if (seen <= 0)
-                continue;
-            if (seen > n_keys)
-                seen = n_keys;
-            _Alignas(64) float weights[V16_ROWS * KV_BLOCK];
-            const float *a[V16_ROWS];
-            float *c[V16_ROWS];
-            float *out = o + first * t->head_dim;
-            attention_scores(t, first, n, block, weights, m + first, l + first, out);
-            for (int i = 0; i < n; i++)
-                a[i] = weights + i * KV_BLOCK;
-            for (int d = 0; d < t->head_dim; d += 16) {
-                for (int i = 0; i < n; i++)
-                    c[i] = out + i * t->head_dim + d;
-                tile(ELEMENT_F16, n, c, false, a, t->v[block] + d, (size_t)t->head_dim, seen);
-            }
-        }
-    }
+    for (int block = 0; block < n_blocks; block++)
+        if (n_rows > 2 * V16_ROWS)
+            attention_block(true, t, &r, block);
+        else
+            attention_block(false, t, &r, block);
 
-    for (int i = 0; i < t->n_rows; i++)
+    for (int i = 0; i < n_rows; i++)
         for (int d = 0; d < t->head_dim; d += 16)
-            v16_store(t->out[i] + d, v16_div(v16_load(o + i * t->head_dim + d), v16_set1(l[i])));
+            v16_store(t->out[i] + d, v16_div(v16_load(r.o + i * t->head_dim + d), v16_set1(r.l[i])));
 }
 
 /* The entries that every level has from here. */

@@ -104,5 +104,5 @@ const struct kernels *kernels_select(struct error *err)
 
 size_t attention_scratch(int n_rows, int head_dim)
 {
-    return (size_t)((2 * n_rows + 15) & ~15) + (size_t)n_rows * (size_t)head_dim;
+    return (size_t)n_rows * (size_t)(head_dim + KV_BLOCK + 2) + (size_t)(KV_BLOCK * head_dim);
 }

@@ -129,7 +129,7 @@ static void bench_matmul(const struct kernels *k, enum gguf_type type, const cha
 
 /* ---- the others ---- */
 
-enum { N = 1536, HEAD_DIM = 128, KEYS = 1024, ROWS = 12 };
+enum { N = 1536, HEAD_DIM = 128, KEYS = 1024, ROWS = 96 /* 16 tokens of a prompt, 6 heads each */, HEADS = 6 };
 
 struct vector_run {
     const struct kernels *k;
@@ -180,6 +180,13 @@ static void run_attention(void *c)
     struct vector_run *r = c;
     r->k->attention(&r->tile);
 }
+static void run_attention_decode(void *c)
+{
+    struct vector_run *r = c;
+    struct attention_tile tile = r->tile;
+    tile.n_rows = HEADS;
+    r->k->attention(&tile);
+}
 static void run_read_all(void *c)
 {
     struct vector_run *r = c;
@@ -188,8 +195,9 @@ static void run_read_all(void *c)
 
 static void bench_vectors(const struct kernels *k, const char *filter, const char *memory)
 {
-    static _Alignas(64) float x[N], y[N], w[N], scratch[(2 * ROWS + 15 + ROWS * HEAD_DIM + 15) & ~15], q[ROWS][HEAD_DIM], out[ROWS][HEAD_DIM];
+    static _Alignas(64) float x[N], y[N], w[N], q[ROWS][HEAD_DIM], out[ROWS][HEAD_DIM];
     static uint16_t keys[KV_BLOCK * HEAD_DIM], values[KV_BLOCK * HEAD_DIM];
+    float *scratch = guarded(15, attention_scratch(ROWS, HEAD_DIM) * sizeof *scratch);
     const float *q_rows[ROWS];
     float *out_rows[ROWS];
     int limit[ROWS];
@@ -226,7 +234,8 @@ static void bench_vectors(const struct kernels *k, const char *filter, const cha
         {"quantize", run_quantize, N, "elements"},   {"rms_norm", run_rms_norm, N, "elements"},
         {"rope", run_rope, N, "elements"},           {"swiglu", run_swiglu, N, "elements"},
         {"add", run_add, N, "elements"},             {"softmax", run_softmax, N, "elements"},
-        {"to_f16", run_to_f16, N, "elements"},       {"attention", run_attention, 2.0 * ROWS * HEAD_DIM * KEYS, "multiply-adds"},
+        {"to_f16", run_to_f16, N, "elements"},       {"attention 96", run_attention, 2.0 * ROWS * HEAD_DIM * KEYS, "multiply-adds"},
+        {"attention 6", run_attention_decode, 2.0 * HEADS * HEAD_DIM * KEYS, "multiply-adds"},
         {"read_all", run_read_all, 256.0 * (1 << 20), "bytes"},
     };
     for (size_t i = 0; i < COUNT_OF(runs); i++)
