@@ -26,7 +26,7 @@ enum {
     PANEL_ROWS = 16,  /* rows of a weight panel; also the number of lanes of every partial sum */
     ACT_GROUP = 32,   /* columns that share one activation scale */
     KV_PANEL = 16,    /* positions of a panel of keys */
-    KV_BLOCK = 32     /* positions of a block of the KV cache; also the step of the online softmax */
+    KV_BLOCK = 32     /* positions of a block of the KV cache; two of them are a step of the online softmax */
 };
 
 /* Activations of n_tokens rows, quantised to 8 bits in groups of ACT_GROUP columns, group-major so that a kernel that walks

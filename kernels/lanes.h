@@ -16,6 +16,7 @@
  *   v16_round(v)                      to the nearest integer, ties to even
  *   v16_ldexp(v, n)                   v * 2^n for integral lanes of n in -126..127, v in 0.5..2
  *   v16_keep(x, limit, v)             x >= limit ? v : 0
+ *   v16_any_above(a, b)               true if a > b in any lane
  *   v16_sum(v), v16_max(v)            over lanes; the sum adds lane i and i + 8, then i and i + 4, then i + 2, then i + 1
  *   V16_ROWS                          how many rows of 16 lanes the registers hold as accumulators
  */
@@ -185,27 +186,42 @@ INLINE void rows_times(int element, int n_rows, v16 c[], const float *const a[],
     }
 }
 
-/* One tile of scores or outputs: reads c where told, so that the accumulation goes on, and writes it back. */
-INLINE void tile_exactly(int element, int n_rows, float *const c[], bool from_zero, const float *const a[], const void *b,
-                         size_t stride, int n, ptrdiff_t ahead)
+/* What is multiplied: b[n][16 lanes], its rows `stride` elements apart, in one or two runs. */
+struct lane_rows {
+    const void *b[2];
+    ptrdiff_t ahead[2]; /* see rows_times */
+    int n[2];           /* n[1] may be 0 */
+    size_t stride;
+};
+
+/* One tile of scores or outputs: reads c where told, so that the accumulation goes on, and writes it back. a[i] has a number for every row of both runs. */
+INLINE void tile_exactly(int element, int n_rows, float *const c[], bool from_zero, const float *const a[], const struct lane_rows *b)
 {
     v16 acc[V16_ROWS];
 #pragma GCC unroll 16
     for (int i = 0; i < n_rows; i++)
         acc[i] = from_zero ? v16_set1(0) : v16_load(c[i]);
-    rows_times(element, n_rows, acc, a, b, stride, n, ahead);
+    rows_times(element, n_rows, acc, a, b->b[0], b->stride, b->n[0], b->ahead[0]);
+    if (!from_zero && b->n[1] > 0) {
+        const float *rest[V16_ROWS];
+#pragma GCC unroll 16
+        for (int i = 0; i < n_rows; i++)
+            rest[i] = a[i] + b->n[0];
+        rows_times(element, n_rows, acc, rest, b->b[1], b->stride, b->n[1], b->ahead[1]);
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < n_rows; i++)
         v16_store(c[i], acc[i]);
 }
 
-INLINE void tile(int element, int n_rows, float *const c[], bool from_zero, const float *const a[], const void *b, size_t stride, int n, ptrdiff_t ahead)
+/* n_rows is 1 to V16_ROWS; from_zero only with one run. */
+INLINE void tile(int element, int n_rows, float *const c[], bool from_zero, const float *const a[], const struct lane_rows *b)
 {
     switch (n_rows) {
 #define ROWS(count)                                                                                                                    \
     case count:                                                                                                                        \
         if (count <= V16_ROWS)                                                                                                         \
-            tile_exactly(element, count <= V16_ROWS ? count : 1, c, from_zero, a, b, stride, n, ahead);                                     \
+            tile_exactly(element, count <= V16_ROWS ? count : 1, c, from_zero, a, b);                                                  \
         break;
         ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
 #undef ROWS
@@ -229,7 +245,7 @@ INLINE void matmul_float(int element, size_t element_bytes, const void *panels, 
                 a[i] = x->x + (size_t)(t + i) * n_cols;
                 c[i] = y + (size_t)(t + i) * y_stride;
             }
-            tile(element, n, c, true, a, b, PANEL_ROWS, x->n_cols, 0);
+            tile(element, n, c, true, a, &(struct lane_rows){.b = {b}, .n = {x->n_cols}, .stride = PANEL_ROWS});
         }
     }
 }
@@ -249,133 +265,176 @@ static void matmul_bf16(const void *panels, size_t n_panels, const struct act *x
     matmul_float(ELEMENT_BF16, 2, panels, n_panels, x, y, y_stride);
 }
 
-/* ---- attention, with the online softmax of Milakov and Gimelshein (2018) in steps of KV_BLOCK positions ----
+/* ---- attention, with the online softmax of Milakov and Gimelshein (2018) in steps of STEP positions ----
  *
- * For each row and each block of 32 positions: s = fma over the dimensions in order, times scale; m' = max(m, s); p = exp(s - m');
- * where the maximum grew, l and o are multiplied by exp(m - m'); l += sum p; o = fma over the positions in order. At the end o / l. */
+ * For each row and each step of 64 positions: s = fma over the dimensions in order, times scale; m' = max(m, s); p = exp(s - m'); where the maximum grew, l and o are
+ * multiplied by exp(m - m'); l += p, in 16 lanes (position modulo 16) that are added up at the end; o = fma over the positions in order. At the end o / l.
+ *
+ * Rows go in groups of V16_ROWS. With many of them a panel of keys, and 16 dimensions of the values, are widened into the first-level cache, and all groups go past them
+ * before the next. With few, as in a decode step, this runs as fast as memory delivers: halves are widened where they are used, and the next step's are asked for meanwhile. */
 
-/* What is known of the rows of a tile after some blocks, and the block in work. */
+enum { STEP = 2 * KV_BLOCK };
+
+/* What is known of the rows of a tile after some steps, and the step in work. */
 struct attention_rows {
-    float *m, *l;   /* [n_rows]: the greatest score, the sum of exp(score - m) */
-    float *o;       /* [n_rows][head_dim]: the same sum of values, weighted */
-    float *weights; /* [n_rows][KV_BLOCK]: exp(score - m) of the block in work */
-    float *wide;    /* [KV_BLOCK * head_dim]: its keys, then its values, as floats; only where that pays */
+    float *m;       /* [n_rows] the greatest score */
+    float *l;       /* [n_rows][16] the sum of exp(score - m) */
+    float *o;       /* [n_rows][head_dim] the same sum of values, weighted */
+    float *weights; /* [n_rows][STEP] scores, then exp(score - m), of the step in work */
+    float *wide;    /* [head_dim > STEP ? head_dim : STEP][16]: what has been widened */
 };
 
-/* Positions of a block that some of n rows may see. */
-INLINE int attention_seen(const struct attention_tile *t, int first, int n, int block)
+/* Positions of the step that begins at `start` which some of the rows of a group may see. */
+INLINE int attention_seen(const struct attention_tile *t, int first, int n, int start)
 {
     int furthest = 0;
     for (int i = first; i < first + n; i++)
         furthest = t->limit[i] > furthest ? t->limit[i] : furthest;
-    int seen = furthest - block * KV_BLOCK;
-    return seen < 0 ? 0 : seen > KV_BLOCK ? KV_BLOCK : seen;
+    int seen = furthest - start;
+    return seen < 0 ? 0 : seen > STEP ? STEP : seen;
 }
 
-/* Scores of up to V16_ROWS rows against one block, turned into weights; the running maximum, sum and output are brought up to date for it. */
-INLINE void attention_scores(int element, const struct attention_tile *t, const struct attention_rows *r, int first, int n, int block, const void *keys,
-                             ptrdiff_t ahead)
+INLINE int rows_of_group(const struct attention_tile *t, int first)
 {
-    const size_t element_bytes = element == ELEMENT_F32 ? sizeof(float) : sizeof(uint16_t);
-    float *c[V16_ROWS];
-    for (int panel = 0; panel < KV_BLOCK / KV_PANEL; panel++) {
-        for (int i = 0; i < n; i++)
-            c[i] = r->weights + (first + i) * KV_BLOCK + panel * KV_PANEL;
-        tile(element, n, c, true, t->q + first, (const char *)keys + (size_t)(panel * KV_PANEL * t->head_dim) * element_bytes, KV_PANEL, t->head_dim,
-             ahead);
-    }
-    for (int i = first; i < first + n; i++) {
-        float *w = r->weights + i * KV_BLOCK, *o = r->o + i * t->head_dim;
-        int seen = t->limit[i] - block * KV_BLOCK;
-        for (int j = seen < 0 ? 0 : seen; j < KV_BLOCK; j++)
-            w[j] = -INFINITY;
-        v16 s0 = v16_mul(v16_load(w), v16_set1(t->scale)), s1 = v16_mul(v16_load(w + 16), v16_set1(t->scale));
-        float max = v16_max(v16_above(s1, v16_above(s0, v16_set1(r->m[i]))));
-        v16 top = v16_set1(max);
-        s0 = v16_exp_negative(v16_sub(s0, top));
-        s1 = v16_exp_negative(v16_sub(s1, top));
-        v16_store(w, s0);
-        v16_store(w + 16, s1);
-        if (max > r->m[i]) { /* else the factor is 1 */
-            float factor[16];
-            v16_store(factor, v16_exp_negative(v16_set1(r->m[i] - max)));
-            r->l[i] *= factor[0];
-            v16 f = v16_set1(factor[0]);
-            for (int d = 0; d < t->head_dim; d += 16)
-                v16_store(o + d, v16_mul(v16_load(o + d), f));
-            r->m[i] = max;
-        }
-        r->l[i] += v16_sum(v16_add(s0, s1));
-    }
+    return t->n_rows - first < V16_ROWS ? t->n_rows - first : V16_ROWS;
 }
 
-/* Adds the weighted values of one block to the outputs of up to V16_ROWS rows. */
-INLINE void attention_values(int element, const struct attention_tile *t, const struct attention_rows *r, int first, int n, int seen, const void *values,
-                             ptrdiff_t ahead)
+/* The block `i` blocks after the one that holds `start`; the last one where there is none. */
+INLINE int attention_block(const struct attention_tile *t, int start, int i)
 {
-    const size_t element_bytes = element == ELEMENT_F32 ? sizeof(float) : sizeof(uint16_t);
-    const float *a[V16_ROWS];
-    float *c[V16_ROWS];
-    for (int i = 0; i < n; i++)
-        a[i] = r->weights + (first + i) * KV_BLOCK;
-    for (int d = 0; d < t->head_dim; d += 16) {
-        for (int i = 0; i < n; i++)
-            c[i] = r->o + (first + i) * t->head_dim + d;
-        tile(element, n, c, false, a, (const char *)values + (size_t)d * element_bytes, (size_t)t->head_dim, seen, ahead);
-    }
+    int block = start / KV_BLOCK + i, last = (t->n_keys - 1) / KV_BLOCK;
+    return block < last ? block : last;
 }
 
-/* One block for all rows. With many of them keys and values are widened once instead of once for every V16_ROWS rows. With few, as in a decode step, this is
- * as fast as memory, and the next block is asked for while this one is in use. */
-INLINE void attention_block(bool widen, const struct attention_tile *t, const struct attention_rows *r, int block)
+INLINE ptrdiff_t bytes_between(const uint16_t *from, const uint16_t *to)
 {
-    const int element = widen ? ELEMENT_F32 : ELEMENT_F16, numbers = KV_BLOCK * t->head_dim;
-    const int next = (block + 1) * KV_BLOCK < t->n_keys ? block + 1 : block;
-    const ptrdiff_t keys_ahead = (const char *)t->k[next] - (const char *)t->k[block], values_ahead = (const char *)t->v[next] - (const char *)t->v[block];
-    const void *keys = t->k[block], *values = t->v[block];
+    return (const char *)to - (const char *)from;
+}
+
+/* Scores of one panel of 16 keys of the step, for all rows that see any of it. */
+INLINE void attention_scores(bool widen, const struct attention_tile *t, const struct attention_rows *r, int start, int panel)
+{
+    const int block = attention_block(t, start, panel / 2), offset = panel % 2 * KV_PANEL * t->head_dim;
+    const uint16_t *keys = t->k[block] + offset;
+    struct lane_rows b = {.b = {keys}, .n = {t->head_dim}, .stride = KV_PANEL,
+                          .ahead = {bytes_between(t->k[block], t->k[attention_block(t, start, panel / 2 + STEP / KV_BLOCK)])}};
     if (widen) {
-        for (int i = 0; i < numbers; i += 16)
-            v16_store(r->wide + i, v16_load_f16(t->k[block] + i));
-        keys = values = r->wide;
+        for (int d = 0; d < t->head_dim; d++)
+            v16_store(r->wide + d * KV_PANEL, v16_load_f16(keys + d * KV_PANEL));
+        b.b[0] = r->wide;
     }
     for (int first = 0; first < t->n_rows; first += V16_ROWS) {
-        int n = t->n_rows - first < V16_ROWS ? t->n_rows - first : V16_ROWS;
-        if (attention_seen(t, first, n, block))
-            attention_scores(element, t, r, first, n, block, keys, keys_ahead);
+        int n = rows_of_group(t, first);
+        if (attention_seen(t, first, n, start) <= panel * KV_PANEL)
+            continue;
+        float *c[V16_ROWS];
+        for (int i = 0; i < n; i++)
+            c[i] = r->weights + (first + i) * STEP + panel * KV_PANEL;
+        tile(widen ? ELEMENT_F32 : ELEMENT_F16, n, c, true, t->q + first, &b);
     }
-    if (widen)
-        for (int i = 0; i < numbers; i += 16)
-            v16_store(r->wide + i, v16_load_f16(t->v[block] + i));
+}
+
+/* Turns a row's scores of the step, of which it sees some, into weights, and brings m, l and o up to date. */
+INLINE void attention_weights(const struct attention_tile *t, const struct attention_rows *r, int i, int start)
+{
+    float *w = r->weights + i * STEP, *l = r->l + i * 16, *o = r->o + i * t->head_dim;
+    for (int j = t->limit[i] - start; j < STEP; j++)
+        w[j] = -INFINITY;
+    v16 s[STEP / 16], top = v16_set1(-INFINITY);
+#pragma GCC unroll 4
+    for (int j = 0; j < STEP / 16; j++) {
+        s[j] = v16_mul(v16_load(w + j * 16), v16_set1(t->scale));
+        top = v16_above(s[j], top);
+    }
+    if (v16_any_above(top, v16_set1(r->m[i]))) { /* seldom after the first steps */
+        float max = v16_max(top), factor[16];
+        v16_store(factor, v16_exp_negative(v16_set1(r->m[i] - max)));
+        v16 f = v16_set1(factor[0]);
+        v16_store(l, v16_mul(v16_load(l), f));
+        for (int d = 0; d < t->head_dim; d += 16)
+            v16_store(o + d, v16_mul(v16_load(o + d), f));
+        r->m[i] = max;
+    }
+    v16 m = v16_set1(r->m[i]), sum = v16_load(l);
+#pragma GCC unroll 4
+    for (int j = 0; j < STEP / 16; j++) {
+        v16 p = v16_exp_negative(v16_sub(s[j], m));
+        v16_store(w + j * 16, p);
+        sum = v16_add(sum, p);
+    }
+    v16_store(l, sum);
+}
+
+/* Adds 16 dimensions of the step's weighted values, from `dim` on, to the outputs of all rows. */
+INLINE void attention_values(bool widen, const struct attention_tile *t, const struct attention_rows *r, int start, int dim)
+{
+    const uint16_t *v[2];
+    struct lane_rows b = {.stride = widen ? 16 : (size_t)t->head_dim};
+    for (int i = 0; i < 2; i++) {
+        const int block = attention_block(t, start, i);
+        b.b[i] = v[i] = t->v[block] + dim;
+        b.ahead[i] = bytes_between(t->v[block], t->v[attention_block(t, start, i + STEP / KV_BLOCK)]);
+    }
+    if (widen) {
+        const int n = t->n_keys - start < STEP ? t->n_keys - start : STEP;
+        for (int j = 0; j < n; j++)
+            v16_store(r->wide + j * 16, v16_load_f16(v[j / KV_BLOCK] + j % KV_BLOCK * t->head_dim));
+        b.b[0] = r->wide;
+        b.b[1] = r->wide + KV_BLOCK * 16;
+    }
     for (int first = 0; first < t->n_rows; first += V16_ROWS) {
-        int n = t->n_rows - first < V16_ROWS ? t->n_rows - first : V16_ROWS, seen = attention_seen(t, first, n, block);
-        if (seen)
-            attention_values(element, t, r, first, n, seen, values, values_ahead);
+        int n = rows_of_group(t, first), seen = attention_seen(t, first, n, start);
+        if (!seen)
+            continue;
+        const float *a[V16_ROWS];
+        float *c[V16_ROWS];
+        for (int i = 0; i < n; i++) {
+            a[i] = r->weights + (first + i) * STEP;
+            c[i] = r->o + (first + i) * t->head_dim + dim;
+        }
+        b.n[0] = seen < KV_BLOCK ? seen : KV_BLOCK;
+        b.n[1] = seen - b.n[0];
+        tile(widen ? ELEMENT_F32 : ELEMENT_F16, n, c, false, a, &b);
     }
+}
+
+INLINE void attention_step(bool widen, const struct attention_tile *t, const struct attention_rows *r, int start)
+{
+    for (int panel = 0; panel < STEP / KV_PANEL && start + panel * KV_PANEL < t->n_keys; panel++)
+        attention_scores(widen, t, r, start, panel);
+    for (int i = 0; i < t->n_rows; i++)
+        if (t->limit[i] > start)
+            attention_weights(t, r, i, start);
+        else /* others of its group may see the step */
+            memset(r->weights + i * STEP, 0, STEP * sizeof(float));
+    for (int dim = 0; dim < t->head_dim; dim += 16)
+        attention_values(widen, t, r, start, dim);
 }
 
 static void attention(const struct attention_tile *t)
 {
-    int n_blocks = (t->n_keys + KV_BLOCK - 1) / KV_BLOCK, n_rows = t->n_rows;
+    const int n_rows = t->n_rows;
     struct attention_rows r = {.wide = t->scratch};
-    r.weights = r.wide + KV_BLOCK * t->head_dim;
-    r.o = r.weights + n_rows * KV_BLOCK;
-    r.m = r.o + n_rows * t->head_dim;
-    r.l = r.m + n_rows;
-    for (int i = 0; i < n_rows; i++) {
+    r.weights = r.wide + 16 * (t->head_dim > STEP ? t->head_dim : STEP);
+    r.o = r.weights + n_rows * STEP;
+    r.l = r.o + n_rows * t->head_dim;
+    r.m = r.l + n_rows * 16;
+    for (int i = 0; i < n_rows; i++)
         r.m[i] = -INFINITY;
-        r.l[i] = 0;
-    }
+    memset(r.l, 0, sizeof(float) * (size_t)n_rows * 16);
     memset(r.o, 0, sizeof(float) * (size_t)n_rows * (size_t)t->head_dim);
 
-    for (int block = 0; block < n_blocks; block++)
+    for (int start = 0; start < t->n_keys; start += STEP)
         if (n_rows > 2 * V16_ROWS)
-            attention_block(true, t, &r, block);
+            attention_step(true, t, &r, start);
         else
-            attention_block(false, t, &r, block);
+            attention_step(false, t, &r, start);
 
-    for (int i = 0; i < n_rows; i++)
+    for (int i = 0; i < n_rows; i++) {
+        v16 l = v16_set1(v16_sum(v16_load(r.l + i * 16)));
         for (int d = 0; d < t->head_dim; d += 16)
-            v16_store(t->out[i] + d, v16_div(v16_load(r.o + i * t->head_dim + d), v16_set1(r.l[i])));
+            v16_store(t->out[i] + d, v16_div(v16_load(r.o + i * t->head_dim + d), l));
+    }
 }
 
 /* The entries that every level has from here. */

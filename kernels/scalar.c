@@ -117,6 +117,12 @@ static v16 v16_keep(v16 x, v16 limit, v16 v)
     EACH v.f[i_] = x.f[i_] >= limit.f[i_] ? v.f[i_] : 0.0f;
     return v;
 }
+static bool v16_any_above(v16 a, v16 b)
+{
+    bool any = false;
+    EACH any = any || a.f[i_] > b.f[i_];
+    return any;
+}
 static float v16_sum(v16 v)
 {
     for (int width = 8; width >= 1; width /= 2)

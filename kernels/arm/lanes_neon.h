@@ -3,6 +3,7 @@
 #define QUERN_LANES_NEON_H
 
 #include <arm_neon.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct {
@@ -108,6 +109,12 @@ LANES v16 v16_ldexp(v16 v, v16 n)
 LANES v16 v16_keep(v16 x, v16 limit, v16 v)
 {
     return PARTS(vreinterpretq_f32_u32(vandq_u32(vcgeq_f32(x.p[i], limit.p[i]), vreinterpretq_u32_f32(v.p[i]))));
+}
+LANES bool v16_any_above(v16 a, v16 b)
+{
+    uint32x4_t lo = vorrq_u32(vcgtq_f32(a.p[0], b.p[0]), vcgtq_f32(a.p[1], b.p[1]));
+    uint32x4_t hi = vorrq_u32(vcgtq_f32(a.p[2], b.p[2]), vcgtq_f32(a.p[3], b.p[3]));
+    return vmaxvq_u32(vorrq_u32(lo, hi)) != 0;
 }
 LANES float v16_sum(v16 v)
 {

@@ -3,6 +3,7 @@
 #define QUERN_LANES256_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct {
@@ -108,6 +109,10 @@ LANES v16 v16_keep(v16 x, v16 limit, v16 v)
 {
     return (v16){_mm256_and_ps(_mm256_cmp_ps(x.lo, limit.lo, _CMP_GE_OQ), v.lo),
                  _mm256_and_ps(_mm256_cmp_ps(x.hi, limit.hi, _CMP_GE_OQ), v.hi)};
+}
+LANES bool v16_any_above(v16 a, v16 b)
+{
+    return _mm256_movemask_ps(_mm256_or_ps(_mm256_cmp_ps(a.lo, b.lo, _CMP_GT_OQ), _mm256_cmp_ps(a.hi, b.hi, _CMP_GT_OQ))) != 0;
 }
 LANES float v16_sum(v16 v)
 {

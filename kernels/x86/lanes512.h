@@ -3,6 +3,7 @@
 #define QUERN_LANES512_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef __m512 v16;
@@ -88,6 +89,10 @@ LANES v16 v16_ldexp(v16 v, v16 n)
 LANES v16 v16_keep(v16 x, v16 limit, v16 v)
 {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), v);
+}
+LANES bool v16_any_above(v16 a, v16 b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0;
 }
 LANES float v16_sum(v16 v)
 {
