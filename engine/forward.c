@@ -19,7 +19,7 @@ enum {
     PIECE_BYTES = 64 << 10, /* of weights that a thread takes at a time, about */
     PIECE_PANELS = 16,      /* at most */
     FEW_ROWS = 8,           /* up to here memory is the limit, and weights are shared out in long runs */
-    QUERY_TILE = 16,        /* tokens of a prefill attention tile; times the heads that share a KV head */
+    QUERY_TILE = 8,         /* tokens of a prefill attention tile: times the heads that share a KV head, queries that fit into the first-level cache */
     ATTENTION_ROWS = 128,   /* rows (tokens times heads) of one call of the attention kernel, at most */
     TOKENS_PER_PIECE = 8    /* of the work that goes token by token */
 };
