@@ -9,6 +9,7 @@ extern const struct kernels kernels_scalar;
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avxvnni;
 extern const struct kernels kernels_avx512;
+extern const struct kernels kernels_amx;
 #elif defined(__aarch64__)
 extern const struct kernels kernels_neon;
 extern const struct kernels kernels_dotprod;

@@ -6,56 +6,66 @@
 
 struct level {
     const struct kernels *kernels;
-    bool (*usable)(void);
-    const char *needs; /* for the sentence that says why not */
+    const char *(*lacks)(void); /* NULL if it can be used here, or what goes on after "it needs" */
 };
 
-static bool always(void)
+static const char *nothing(void)
 {
-    return true;
+    return NULL;
 }
 
 #if defined(__x86_64__)
 #include "kernels/x86/features.h"
-static bool has_avx2(void)
+static const char *lacks_for_avx2(void)
 {
     const struct x86_words w = x86_ask();
-    return x86_has_avx2(&w);
+    return x86_has_avx2(&w) ? NULL : "AVX2, FMA and F16C";
 }
-static bool has_avxvnni(void)
+static const char *lacks_for_avxvnni(void)
 {
     const struct x86_words w = x86_ask();
-    return x86_has_avxvnni(&w);
+    return x86_has_avxvnni(&w) ? NULL : "AVX2, FMA, F16C and AVX-VNNI";
 }
-static bool has_avx512(void)
+static const char *lacks_for_avx512(void)
 {
     const struct x86_words w = x86_ask();
-    return x86_has_avx512(&w);
+    return x86_has_avx512(&w) ? NULL : "AVX-512 F, BW, VL and VNNI";
+}
+static const char *lacks_for_amx(void)
+{
+    const struct x86_words w = x86_ask();
+    const char *lacks = x86_lacks_for_amx(&w);
+    if (lacks || x86_may_use_tiles())
+        return lacks;
+    return "Linux's permission to use tile registers, which was refused (arch_prctl; a sandbox's filter of system calls may be the reason)";
 }
 static const struct level levels[] = {
-    {&kernels_scalar, always, ""},
-    {&kernels_avx2, has_avx2, "AVX2, FMA and F16C"},
-    {&kernels_avxvnni, has_avxvnni, "AVX2, FMA, F16C and AVX-VNNI"},
-    {&kernels_avx512, has_avx512, "AVX-512 F, BW, VL and VNNI"},
+    {&kernels_scalar, nothing},
+    {&kernels_avx2, lacks_for_avx2},
+    {&kernels_avxvnni, lacks_for_avxvnni},
+    {&kernels_avx512, lacks_for_avx512},
+    {&kernels_amx, lacks_for_amx},
 };
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
-static bool has_dotprod(void)
+static const char *lacks_for_dotprod(void)
 {
-    return getauxval(AT_HWCAP) & (1UL << 20); /* HWCAP_ASIMDDP of the kernel's <asm/hwcap.h> */
+    const bool has = getauxval(AT_HWCAP) & (1UL << 20); /* HWCAP_ASIMDDP of the kernel's <asm/hwcap.h> */
+    return has ? NULL : "the dot product instructions (asimddp)";
 }
-static bool has_i8mm(void)
+static const char *lacks_for_i8mm(void)
 {
-    return has_dotprod() && getauxval(AT_HWCAP2) & (1UL << 13); /* HWCAP2_I8MM */
+    const bool has = !lacks_for_dotprod() && getauxval(AT_HWCAP2) & (1UL << 13); /* HWCAP2_I8MM */
+    return has ? NULL : "the 8-bit matrix multiply instructions (i8mm)";
 }
 static const struct level levels[] = {
-    {&kernels_scalar, always, ""},
-    {&kernels_neon, always, ""},
-    {&kernels_dotprod, has_dotprod, "the dot product instructions (asimddp)"},
-    {&kernels_i8mm, has_i8mm, "the 8-bit matrix multiply instructions (i8mm)"},
+    {&kernels_scalar, nothing},
+    {&kernels_neon, nothing},
+    {&kernels_dotprod, lacks_for_dotprod},
+    {&kernels_i8mm, lacks_for_i8mm},
 };
 #else
-static const struct level levels[] = {{&kernels_scalar, always, ""}};
+static const struct level levels[] = {{&kernels_scalar, nothing}};
 #endif
 
 enum { N_LEVELS = sizeof levels / sizeof levels[0] };
@@ -64,7 +74,7 @@ int kernels_available(const char **names, int max)
 {
     int n = 0;
     for (int i = 0; i < N_LEVELS && n < max; i++)
-        if (levels[i].usable())
+        if (!levels[i].lacks())
             names[n++] = levels[i].kernels->level;
     return n;
 }
@@ -74,9 +84,10 @@ const struct kernels *kernels_by_name(const char *name, struct error *err)
     char known[256] = "";
     for (int i = 0; i < N_LEVELS; i++) {
         if (strcmp(name, levels[i].kernels->level) == 0) {
-            if (levels[i].usable())
+            const char *lacks = levels[i].lacks();
+            if (!lacks)
                 return levels[i].kernels;
-            error_set(err, "this CPU cannot run kernel level '%s': it needs %s", name, levels[i].needs);
+            error_set(err, "this machine cannot run kernel level '%s': it needs %s", name, lacks);
             return NULL;
         }
         strcat(known, i ? ", " : "");
@@ -97,7 +108,7 @@ const struct kernels *kernels_select(struct error *err)
         return k;
     }
     for (int i = N_LEVELS - 1; i > 0; i--)
-        if (levels[i].usable())
+        if (!levels[i].lacks())
             return levels[i].kernels;
     return &kernels_scalar;
 }

@@ -23,22 +23,61 @@ int levels_under_test(const struct kernels *levels[], int max)
 
 #if defined(__x86_64__)
 /* The bits by their numbers in Intel's manual, once more: a wrong constant in features.c must not go unseen. */
-enum { FEATURES = 10 };
+enum { FEATURES = 12 };
 static const struct feature {
     const char *name;
-    int word, bit;                 /* word: 0 leaf 1 ECX, 1 leaf 7 EBX, 2 leaf 7 ECX, 3 leaf 7 subleaf 1 EAX */
-    bool avx2, avxvnni, avx512;    /* needed for */
+    int word, bit;                     /* word: 0 leaf 1 ECX, 1 leaf 7 EBX, 2 leaf 7 ECX, 3 leaf 7 subleaf 1 EAX, 4 leaf 7 EDX */
+    bool avx2, avxvnni, avx512, amx;   /* needed for */
 } features[FEATURES] = {
-    {"OSXSAVE", 0, 27, true, true, true},   {"AVX", 0, 28, true, true, true},       {"FMA", 0, 12, true, true, true},
-    {"F16C", 0, 29, true, true, true},      {"AVX2", 1, 5, true, true, true},       {"AVX-VNNI", 3, 4, false, true, false},
-    {"AVX512F", 1, 16, false, false, true}, {"AVX512BW", 1, 30, false, false, true}, {"AVX512VL", 1, 31, false, false, true},
-    {"AVX512VNNI", 2, 11, false, false, true},
+    {"OSXSAVE", 0, 27, true, true, true, true},      {"AVX", 0, 28, true, true, true, true},
+    {"FMA", 0, 12, true, true, true, true},          {"F16C", 0, 29, true, true, true, true},
+    {"AVX2", 1, 5, true, true, true, true},          {"AVX-VNNI", 3, 4, false, true, false, false},
+    {"AVX512F", 1, 16, false, false, true, true},    {"AVX512BW", 1, 30, false, false, true, true},
+    {"AVX512VL", 1, 31, false, false, true, true},   {"AVX512VNNI", 2, 11, false, false, true, true},
+    {"AMX-TILE", 4, 24, false, false, false, true},  {"AMX-INT8", 4, 25, false, false, false, true},
 };
 
-static void check_answers(const struct x86_words *w, const char *what, bool avx2, bool avxvnni, bool avx512)
+/* What Sapphire Rapids answers. */
+enum { TILES_OF_64_BYTES = 8 << 16 | 64, ROWS = 16, MULTIPLIER = 64 << 8 | 16, SAVES_ALL = 0x600E7 };
+
+/* A CPU that has all of the features but one. */
+static struct x86_words answers_without(int without)
 {
-    if (x86_has_avx2(w) != avx2 || x86_has_avxvnni(w) != avxvnni || x86_has_avx512(w) != avx512)
-        fail("%s: avx2 %d, avxvnni %d, avx512 %d; expected %d, %d, %d", what, x86_has_avx2(w), x86_has_avxvnni(w), x86_has_avx512(w), avx2, avxvnni, avx512);
+    uint32_t words[5] = {0};
+    for (int i = 0; i < FEATURES; i++)
+        if (i != without)
+            words[features[i].word] |= UINT32_C(1) << features[i].bit;
+    return (struct x86_words){.leaf1_ecx = words[0], .leaf7_ebx = words[1], .leaf7_ecx = words[2], .leaf7_1_eax = words[3], .leaf7_edx = words[4],
+                              .leaf1d_1_ebx = TILES_OF_64_BYTES, .leaf1d_1_ecx = ROWS, .leaf1e_ebx = MULTIPLIER, .xcr0 = SAVES_ALL};
+}
+
+static void check_answers(const struct x86_words *w, const char *what, bool avx2, bool avxvnni, bool avx512, bool amx)
+{
+    const bool has_amx = !x86_lacks_for_amx(w);
+    if (x86_has_avx2(w) != avx2 || x86_has_avxvnni(w) != avxvnni || x86_has_avx512(w) != avx512 || has_amx != amx)
+        fail("%s: avx2 %d, avxvnni %d, avx512 %d, amx %d; expected %d, %d, %d, %d", what, x86_has_avx2(w), x86_has_avxvnni(w), x86_has_avx512(w), has_amx,
+             avx2, avxvnni, avx512, amx);
+}
+
+/* Tiles of other shapes than the kernels use: less of anything is no AMX, more is. */
+static void check_tile_shapes(void)
+{
+    static const struct {
+        uint32_t tiles, row_bytes, rows, most_rows, most_bytes;
+        bool amx;
+    } shapes[] = {
+        {8, 64, 16, 16, 64, true},  {0, 0, 0, 0, 0, false},       {7, 64, 16, 16, 64, false}, {8, 63, 16, 16, 64, false}, {8, 64, 15, 16, 64, false},
+        {8, 64, 16, 7, 64, false},  {8, 64, 16, 16, 32, false},   {16, 128, 32, 32, 128, true}, {8, 64, 0, 16, 64, false},  {0, 64, 16, 16, 64, false},
+    };
+    for (size_t i = 0; i < COUNT_OF(shapes); i++) {
+        struct x86_words w = answers_without(-1);
+        w.leaf1d_1_ebx = shapes[i].tiles << 16 | shapes[i].row_bytes;
+        w.leaf1d_1_ecx = shapes[i].rows;
+        w.leaf1e_ebx = shapes[i].most_bytes << 8 | shapes[i].most_rows;
+        char what[32];
+        snprintf(what, sizeof what, "tile shape %zu", i);
+        check_answers(&w, what, true, true, true, shapes[i].amx);
+    }
 }
 
 /* A CPU with everything, from which one thing at a time is taken; then with less and less saved by the system. */
@@ -47,23 +86,24 @@ void check_features(const struct kernels *k, int unused)
     (void)k;
     (void)unused;
     for (int without = -1; without < FEATURES; without++) {
-        uint32_t words[4] = {0};
-        for (int i = 0; i < FEATURES; i++)
-            if (i != without)
-                words[features[i].word] |= UINT32_C(1) << features[i].bit;
-        const struct x86_words w = {words[0], words[1], words[2], words[3], 0xE7};
+        const struct x86_words w = answers_without(without);
+        const struct feature *f = without < 0 ? NULL : &features[without];
         char what[32];
-        snprintf(what, sizeof what, "without %s", without < 0 ? "nothing" : features[without].name);
-        check_answers(&w, what, without < 0 || !features[without].avx2, without < 0 || !features[without].avxvnni, without < 0 || !features[without].avx512);
+        snprintf(what, sizeof what, "without %s", f ? f->name : "nothing");
+        check_answers(&w, what, !f || !f->avx2, !f || !f->avxvnni, !f || !f->avx512, !f || !f->amx);
     }
+    check_tile_shapes();
     /* The CPU says yes to all, and more than all. */
-    for (unsigned xcr0 = 0; xcr0 < 0x100; xcr0++) {
-        const struct x86_words w = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, xcr0};
-        bool ymm = (xcr0 & 4) && (xcr0 & 2), zmm = ymm && (xcr0 >> 5 & 7) == 7;
-        char what[32];
-        snprintf(what, sizeof what, "XCR0 %#x", xcr0);
-        check_answers(&w, what, ymm, ymm, zmm);
-    }
+    for (unsigned low = 0; low < 0x100; low++)
+        for (unsigned tiles = 0; tiles < 4; tiles++) {
+            struct x86_words w;
+            memset(&w, 0xFF, sizeof w);
+            w.xcr0 = tiles << 17 | low;
+            bool ymm = (low & 4) && (low & 2), zmm = ymm && (low >> 5 & 7) == 7;
+            char what[32];
+            snprintf(what, sizeof what, "XCR0 %#x", tiles << 17 | low);
+            check_answers(&w, what, ymm, ymm, zmm, zmm && tiles == 3);
+        }
     /* This CPU: the compiler's own runtime, where it knows the name, must agree. */
     const struct x86_words w = x86_ask();
     __builtin_cpu_init();
@@ -75,7 +115,11 @@ void check_features(const struct kernels *k, int unused)
     const struct {
         const char *name;
         bool usable;
-    } levels[] = {{"scalar", true}, {"avx2", x86_has_avx2(&w)}, {"avxvnni", x86_has_avxvnni(&w)}, {"avx512", x86_has_avx512(&w)}};
+    } levels[] = {{"scalar", true},
+                  {"avx2", x86_has_avx2(&w)},
+                  {"avxvnni", x86_has_avxvnni(&w)},
+                  {"avx512", x86_has_avx512(&w)},
+                  {"amx", !x86_lacks_for_amx(&w) && x86_may_use_tiles()}};
     for (size_t i = 0; i < COUNT_OF(levels); i++) {
         struct error err = {""};
         if (!!kernels_by_name(levels[i].name, &err) != levels[i].usable)
