@@ -131,8 +131,7 @@ INLINE void tokens_q8_0(const struct group *g, const struct act *x, size_t at, i
         const size_t n_groups = (size_t)x->n_cols / ACT_GROUP, n_tokens = (size_t)x->n_tokens;                                         \
         const size_t panel_size = panel_bytes(type, (size_t)x->n_cols), group_bytes = panel_group_bytes(type);                         \
         const char *end = (const char *)panels + n_panels * panel_size;                                                                \
-        if (n_tokens <= 4)                                                                                                             \
-            ask_for(panels, AHEAD, end);                                                                                               \
+        ask_for(panels, AHEAD, end);                                                                                                   \
         for (size_t p = 0; p < n_panels; p++, y += PANEL_ROWS) {                                                                       \
             const char *panel = (const char *)panels + p * panel_size;                                                                 \
             switch (n_tokens) {                                                                                                        \
@@ -153,6 +152,7 @@ INLINE void tokens_q8_0(const struct group *g, const struct act *x, size_t at, i
                 _Alignas(64) float acc[RUN][PANEL_ROWS];                                                                               \
                 memset(acc, 0, n * sizeof acc[0]);                                                                                     \
                 for (size_t i = 0; i < n_groups; i++) {                                                                                \
+                    ask_for(panel + AHEAD + i * group_bytes, group_bytes, end);                                                        \
                     struct group g;                                                                                                    \
                     load_##name(&g, panel, n_groups, i);                                                                               \
                     size_t t = 0;                                                                                                      \

@@ -27,7 +27,6 @@ extern const struct kernels TABLE; /* no level of its own: levels.h does not kno
 
 enum {
     RUN = 64,       /* tokens whose sums stay in the first-level cache */
-    FEW = 4,        /* tokens up to which memory is the limit, and weights are asked for ahead */
     MOST_ABREAST = 4
 };
 
@@ -154,8 +153,7 @@ INLINE void many_tokens(enum gguf_type type, const char *panel, const char *end,
         _Alignas(64) float acc[RUN][PANEL_ROWS];
         memset(acc, 0, n * sizeof acc[0]);
         for (size_t i = 0; i < n_groups; i++) {
-            if (n_tokens <= FEW)
-                ask_for(panel + AHEAD + i * group_bytes, group_bytes, end);
+            ask_for(panel + AHEAD + i * group_bytes, group_bytes, end);
             const size_t at = i * n_tokens + first;
             for (int half = 0; half < 2; half++) {
                 float (*sums)[PANEL_ROWS] = (float (*)[PANEL_ROWS])(acc[0] + half * 8);
@@ -181,8 +179,7 @@ INLINE void matmul(enum gguf_type type, const void *panels, size_t n_panels, con
 {
     const size_t n_groups = (size_t)x->n_cols / ACT_GROUP, bytes = panel_bytes(type, (size_t)x->n_cols);
     const char *panel = panels, *end = panel + n_panels * bytes;
-    if (x->n_tokens <= FEW)
-        ask_for(panel, AHEAD, end);
+    ask_for(panel, AHEAD, end);
     for (size_t p = 0; p < n_panels; p++, y += PANEL_ROWS, panel += bytes) {
         if (x->n_tokens == 1)
             one_token(type, panel, end, n_groups, x, y);
