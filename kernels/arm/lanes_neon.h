@@ -10,7 +10,7 @@ typedef struct {
     float32x4_t p[4];
 } v16;
 
-enum { V16_ROWS = 6 }; /* 24 accumulators, 4 columns and broadcasts of 32 registers */
+enum { V16_ROWS = 6 }; /* 24 accumulators, 4 columns and what they are multiplied by, of 32 registers */
 
 #define LANES static inline __attribute__((always_inline))
 
@@ -59,6 +59,10 @@ LANES int v16_store_i8(int8_t *p, v16 v)
 }
 LANES v16 v16_set1(float x)
 {
+    /* Numbers that rows are multiplied by are fetched one after the other, each where it is used: all at once would leave too few
+     * registers for V16_ROWS. */
+    if (!__builtin_constant_p(x))
+        __asm__ volatile("" : "+w"(x));
     float32x4_t v = vdupq_n_f32(x);
     return (v16){{v, v, v, v}};
 }
