@@ -15,7 +15,7 @@ meson test. With --all it goes on with the other stages:
   clang       the whole project builds with clang, without a warning
   sanitize    the suite once more, under AddressSanitizer and UndefinedBehaviorSanitizer
   valgrind    the parsers' suites (files, tokenizer, JSON, HTTP) under valgrind
-  aarch64     the build for 64-bit ARM, its tests run under qemu
+  aarch64     the build for 64-bit ARM, its tests run under qemu, and its kernels on CPUs without dot products or matrix multiplication too
   clients     official npm clients, the chat page in headless Chromium, and promtool against the real server
   quickstart  the first command of the README, in a copy of the project
   operate     what an operator uses: health check, swap, firewall, backup; the files in config/ under promtool, haproxy, logrotate
@@ -139,7 +139,44 @@ stage_aarch64() {
     [ -e /usr/aarch64-linux-gnu/include/stdio.h ] || install_packages libc6-dev-arm64-cross || return 77
     need qemu-user qemu-aarch64 || return 77
     build "$root/build-aarch64" --buildtype=release --cross-file "$root/scripts/aarch64-cross.ini" || return 1
-    CK_TIMEOUT_MULTIPLIER=20 meson_test "$root/build-aarch64" --no-suite scripts --timeout-multiplier 20
+    CK_TIMEOUT_MULTIPLIER=20 meson_test "$root/build-aarch64" --no-suite scripts --timeout-multiplier 20 || return 1
+    # The tests ran on a CPU that has everything. Now the kernels and a whole model on CPUs that lack something.
+    local folder cpu level
+    folder=$(mktemp -d)
+    seq 5 7 200 >"$folder/ids"
+    dump_on max scalar "$folder" >"$folder/expected" || { rm -rf "$folder"; return 1; }
+    while read -r cpu level; do
+        check "$cpu: the level is $level" grep -qF "($level)" <(qemu-aarch64 -cpu "$cpu" "$root/build-aarch64/quern-server" --version)
+        [ "$cpu" = max ] || check "$cpu: checkkernels" qemu-aarch64 -cpu "$cpu" "$root/build-aarch64/checkkernels"
+        check "$cpu: the model's logits" cmp "$folder/expected" <(dump_on "$cpu" "$level" "$folder")
+    done <<'END'
+max i8mm
+neoverse-n1 dotprod
+cortex-a72 neon
+END
+    rm -rf "$folder"
+}
+
+# dump_on CPU LEVEL FOLDER: the logits of FOLDER/ids as that emulated CPU computes them with these kernels, first all tokens at once, then one by one.
+dump_on() {
+    local batch
+    for batch in 64 1; do
+        QUERN_CPU=$2 qemu-aarch64 -cpu "$1" "$root/build-aarch64/dump-logits" "$root/models/quern-tiny-q4_k_m.gguf" "$3/ids" "$3/$2.f32" \
+            --batch "$batch" && cat "$3/$2.f32" || return 1
+    done
+}
+
+# check NAME COMMAND...: counts a check of the stage under way.
+check() {
+    local name=$1
+    shift
+    if "$@"; then
+        stage_passed=$((stage_passed + 1))
+        say "ok: $name"
+    else
+        stage_failed=$((stage_failed + 1))
+        say "FAILED: $name"
+    fi
 }
 
 # promtool without its package, prometheus, which would install a running service. Prints its path; 1 if it cannot be had.
