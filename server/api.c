@@ -15,6 +15,7 @@ struct api *api_new(const struct api_options *options)
     struct api *a = calloc(1, sizeof *a);
     if (a) {
         a->options = *options;
+        a->last_waiting = &a->waiting;
         a->started = time(NULL);
         metrics_init(&a->metrics, options->kernel_level, options->model);
     }
@@ -184,6 +185,49 @@ static const char *allowed_methods(const struct route *route)
     return !route ? "Allow: GET, HEAD, POST, OPTIONS\r\n" : route->post ? "Allow: POST, OPTIONS\r\n" : "Allow: GET, HEAD, OPTIONS\r\n";
 }
 
+static void on_request(void *user, struct exchange *x, const struct http_parser *r);
+
+/* ---- requests that came before the model: each is answered as if it had come after it ---- */
+
+static bool wait_for_engine(struct api *a, struct exchange *x, const struct http_parser *r, struct api_error *err)
+{
+    struct waiting *w = malloc(sizeof *w);
+    if (!w)
+        return api_out_of_memory(err);
+    *w = (struct waiting){.x = x, .r = r};
+    *a->last_waiting = w;
+    a->last_waiting = &w->next;
+    return true;
+}
+
+static void forget_waiting(struct api *a, const struct exchange *x)
+{
+    for (struct waiting **p = &a->waiting; *p; p = &(*p)->next) {
+        struct waiting *w = *p;
+        if (w->x != x)
+            continue;
+        *p = w->next;
+        if (a->last_waiting == &w->next)
+            a->last_waiting = p;
+        free(w);
+        return;
+    }
+}
+
+/* Each once more: now that the model is there, or will not be. */
+static void answer_waiting(struct api *a)
+{
+    struct waiting *w = a->waiting;
+    a->waiting = NULL;
+    a->last_waiting = &a->waiting;
+    while (w) {
+        struct waiting *next = w->next;
+        on_request(a, w->x, w->r);
+        free(w);
+        w = next;
+    }
+}
+
 static bool answer(struct api *a, struct exchange *x, const struct http_parser *r, struct api_error *err)
 {
     const struct route *route = find_route(r->path);
@@ -211,6 +255,8 @@ static bool answer(struct api *a, struct exchange *x, const struct http_parser *
         json_writer_free(&w);
         return true;
     }
+    if (!a->engine && !(route->flags & EARLY) && a->options.wait_for_engine && !a->cut)
+        return wait_for_engine(a, x, r, err);
     if (!a->engine && !(route->flags & EARLY))
         return api_fail(err, 503, "model_loading", NULL, "The model is still being loaded; try again in a moment.");
     if (route->get)
@@ -242,6 +288,7 @@ static void on_refused(void *user, struct exchange *x, int status, const char *r
 
 static void on_gone(void *user, struct exchange *x)
 {
+    forget_waiting(user, x);
     answer_gone(user, x);
 }
 
@@ -250,12 +297,17 @@ static void on_wake(void *user)
     struct api *a = user;
     if (!a->engine)
         a->engine = atomic_load(&a->ready);
+    if (a->engine)
+        answer_waiting(a);
     answer_events(a);
 }
 
 static void on_cut(void *user)
 {
-    answer_cut(user);
+    struct api *a = user;
+    a->cut = true;
+    answer_waiting(a);
+    answer_cut(a);
 }
 
 static void on_finished(void *user, const struct net_record *record)

@@ -32,6 +32,7 @@ struct api_options {
     const char *key;     /* NULL: none needed; kept */
     const char *kernel_level; /* for /metrics; kept */
     bool metrics;        /* answer /metrics */
+    bool wait_for_engine; /* what needs the model waits while that is being loaded; false: a 503 */
     bool log;            /* a line on stderr for each request */
     struct sampling sampling; /* for what a request does not say; its seed is not used */
 };

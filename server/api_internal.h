@@ -12,6 +12,13 @@
 #include <stdatomic.h>
 #include <time.h>
 
+/* A request that waits for the model. */
+struct waiting {
+    struct exchange *x;
+    const struct http_parser *r;
+    struct waiting *next;
+};
+
 struct api {
     struct api_options options;
     struct net *net;
@@ -20,6 +27,8 @@ struct api {
     _Atomic(struct engine *) ready; /* left here by api_engine_ready for the network thread */
     struct metrics metrics;
     struct answer *answers; /* those that the engine works on */
+    struct waiting *waiting, **last_waiting; /* in the order they came */
+    bool cut;
     time_t started;
 };
 

@@ -169,7 +169,9 @@ static int serve(struct server *s, const struct kernels *kernels)
         o->net.inherited = inherited;
     struct api_options api_options = {.model = o->alias, .model_path = o->engine.model_path, .hosts = o->hosts, .n_hosts = o->n_hosts,
                                       .cors_origin = o->cors_origin, .key = o->key,
-                                      .kernel_level = kernels->level, .metrics = o->metrics, .log = o->log, .sampling = o->sampling};
+                                      .kernel_level = kernels->level, .metrics = o->metrics, .log = o->log, .sampling = o->sampling,
+                                      /* A socket that is handed from server to server is there so that a restart turns nobody away. */
+                                      .wait_for_engine = inherited >= 0};
     s->api = api_new(&api_options);
     if (!s->api)
         return fail(EXIT_FAILURE, "out of memory");

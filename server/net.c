@@ -22,6 +22,7 @@ enum {
     ACCEPTS_PER_ROUND = 32,
     TURNED_AWAY = 16,        /* connections beyond the limit that are told so; those beyond are just closed */
     SEND_BUFFER = 32 * 1024, /* in the kernel (which doubles it): little enough that a client that stops reading is noticed */
+    STOP_READING_MS = 1000,  /* after net_stop: for requests that are on their way */
     CUT_MS = 2000            /* after a cut: for the last bytes to go out */
 };
 
@@ -287,9 +288,17 @@ static void begin_stop(struct net *n)
     n->stop_deadline = n->now + (int64_t)n->options.grace_seconds * 1000;
     close(n->listener);
     n->listener = -1;
-    for (size_t i = n->n_list; i-- > 0;)
-        if (n->list[i]->state == READING)
-            drop(n, i);
+    int64_t patience = n->options.grace_seconds > 0 ? STOP_READING_MS : 0;
+    n->reading_deadline = n->now + patience;
+    for (size_t i = 0; i < n->n_list; i++)
+        n->list[i]->readable = true; /* what has arrived by now is read before its connection is closed */
+}
+
+/* While stopping: a connection that has had an answer and asks nothing more is closed. One that is new was accepted for a request, which is on its way: it gets
+ * a moment, for nobody else will read what was sent to it. */
+static bool has_no_time_left(const struct net *n, const struct exchange *x)
+{
+    return n->stopping && x->state == READING && (n->now >= n->reading_deadline || (exchange_idle(x) && x->answered_any));
 }
 
 /* One round over all connections, oldest first, so that requests that arrive together are queued in the order their clients came. There are few, and each
@@ -301,7 +310,7 @@ static void step_all(struct net *n)
         bool alive = exchange_step(x);
         if (alive && exchange_deadline(x) <= n->now)
             alive = exchange_expired(x);
-        if (alive && n->stopping && x->state == READING)
+        if (alive && has_no_time_left(n, x))
             alive = false;
         if (!alive) {
             drop(n, i);
@@ -327,6 +336,8 @@ static int time_to_sleep(const struct net *n)
         if (n->list[i]->again)
             return 0;
         int64_t d = exchange_deadline(n->list[i]);
+        if (n->stopping && n->list[i]->state == READING && n->reading_deadline < d)
+            d = n->reading_deadline;
         if (d < first)
             first = d;
     }

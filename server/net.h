@@ -73,7 +73,8 @@ void net_run(struct net *n);
 
 /* Any thread, and signal handlers. */
 void net_wake(struct net *n);
-void net_stop(struct net *n); /* accept no more, let answers finish for the grace period, cut the rest, return from net_run */
+/* Accept no more, read the requests that are on their way (a second at most), let answers finish for the grace period, cut the rest, return from net_run. */
+void net_stop(struct net *n);
 void net_quit(struct net *n); /* return from net_run now */
 
 /* ---- exchanges: network thread only, between `request` and the end of the response or `gone` ---- */

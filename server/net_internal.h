@@ -57,6 +57,7 @@ struct net {
     atomic_bool want_stop, want_quit; /* set by any thread or a signal handler, before a write to wake */
     bool stopping, cut;
     int64_t stop_deadline;
+    int64_t reading_deadline; /* while stopping: for requests that have begun */
     int64_t now; /* ms, of this round */
     int64_t period_ms, next_tick; /* net_every; period_ms 0: not asked for */
     void (*tick)(void *user);

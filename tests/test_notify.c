@@ -456,10 +456,67 @@ START_TEST(inherited_socket)
     s = server_start(NULL, &(struct start){.inherit = fd, .not_ready = true});
     struct response r;
     ck_assert(client_read(&c, &r, false));
-    ck_assert_msg(r.status == 200 || r.status == 503, "%d", r.status); /* loading or loaded; not refused */
+    ck_assert_int_eq(r.status, 200); /* not a 503 because the model was not there yet */
     response_free(&r);
     client_close(&c);
     ck_assert_int_eq(server_end(&s, SIGTERM), 0);
+    close(fd);
+}
+END_TEST
+
+static void send_say_ok(struct client *c)
+{
+    static const char body[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"Say OK\"}],\"max_tokens\":10,\"temperature\":0}";
+    char head[256];
+    snprintf(head, sizeof head, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", strlen(body));
+    client_text(c, head);
+    client_text(c, body);
+}
+
+static void expect_status(struct client *c, int status, const char *body)
+{
+    struct response r;
+    ck_assert(client_read(c, &r, false));
+    ck_assert_msg(r.status == status && strstr(r.body, body), "%d %s", r.status, r.body);
+    response_free(&r);
+    client_close(c);
+}
+
+START_TEST(waits_for_the_model)
+{
+    int port, fd = listening_socket(&port);
+    struct server s = server_start(NULL, &(struct start){.inherit = fd, .not_ready = true, .hold_engine = true});
+    struct client first = client_open(port), leaves = client_open(port), last = client_open(port), wrong = client_open(port);
+    send_say_ok(&first);
+    send_say_ok(&leaves);
+    send_say_ok(&last);
+    client_text(&wrong, "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n[");
+    struct response r = ask(port, "GET", "/health", "", NULL); /* whoever wants to know is told */
+    ck_assert_int_eq(r.status, 503);
+    response_free(&r);
+    client_close(&leaves);
+    server_wait_log(&s, "(client gone)");
+    server_release(&s);
+    expect_status(&last, 200, "\"content\":\"OK\"");
+    expect_status(&first, 200, "\"content\":\"OK\"");
+    expect_status(&wrong, 400, "not valid JSON");
+    check_says_ok(port);
+    ck_assert_int_eq(server_end(&s, SIGTERM), 0);
+    close(fd);
+}
+END_TEST
+
+START_TEST(waits_in_vain)
+{
+    int port, fd = listening_socket(&port);
+    struct server s = server_start((const char *const[]){"--shutdown-grace", "1", NULL}, &(struct start){.inherit = fd, .not_ready = true, .hold_engine = true});
+    struct client c = client_open(port);
+    send_say_ok(&c);
+    struct response r = ask(port, "GET", "/health", "", NULL);
+    response_free(&r);
+    ck_assert_int_eq(kill(s.pid, SIGTERM), 0);
+    expect_status(&c, 503, "model_loading");
+    ck_assert_int_eq(server_end(&s, 0), 0);
     close(fd);
 }
 END_TEST
@@ -544,6 +601,8 @@ int main(void)
     tcase_add_test(t, long_batch_has_a_pulse);
     tcase_add_test(t, when_signs_are_due);
     tcase_add_test(t, inherited_socket);
+    tcase_add_test(t, waits_for_the_model);
+    tcase_add_test(t, waits_in_vain);
     tcase_add_test(t, wrong_inheritance);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

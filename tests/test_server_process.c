@@ -495,6 +495,30 @@ START_TEST(term_lets_streams_finish)
 }
 END_TEST
 
+START_TEST(term_reads_what_is_on_its_way)
+{
+    struct server s = server_start(NULL, NULL);
+    struct client late = client_open(s.port), half = client_open(s.port), idle = client_open(s.port);
+    check_health_on(&idle, 200); /* and that the others were accepted before it */
+    client_text(&half, "GET /health HTTP/1.1\r\nHo");
+    ck_assert_int_eq(kill(s.pid, SIGTERM), 0);
+    ck_assert(client_at_end(&idle));
+    client_text(&half, "st: localhost\r\n\r\n");
+    send_chat(&late, SAY_OK);
+    struct client *both[] = {&half, &late};
+    for (size_t i = 0; i < 2; i++) {
+        struct response r;
+        ck_assert(client_read(both[i], &r, false));
+        ck_assert_int_eq(r.status, 200);
+        ck_assert_str_eq(response_header(&r, "Connection"), "close");
+        response_free(&r);
+        client_close(both[i]);
+    }
+    client_close(&idle);
+    ck_assert_int_eq(server_end(&s, 0), 0);
+}
+END_TEST
+
 START_TEST(second_signal)
 {
     struct server s = server_start((const char *const[]){"-t", "1", "--shutdown-grace", "100", NULL}, &(struct start){.env = SLOW_ENV});
@@ -529,6 +553,7 @@ int main(void)
     tcase_add_test(t, quiet);
     tcase_add_test(t, term_cuts_streams);
     tcase_add_test(t, term_lets_streams_finish);
+    tcase_add_test(t, term_reads_what_is_on_its_way);
     tcase_add_test(t, second_signal);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
