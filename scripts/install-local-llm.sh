@@ -17,7 +17,8 @@ changed and nothing else; what you wrote into /etc/default/local-llm stays.
   --model NAME       a model of models.txt (default: the one that is installed, else qwen2.5-1.5b-instruct); downloaded if need be
   --model-file PATH  a model that is here already: for a machine without internet
   --binary PATH      install this quern-server instead of building one
-  --ctx-size N       tokens a conversation may have (default: 2048)
+  --ctx-size N       tokens a conversation may have. Default: what models.txt and config/openclaw.json have for the model, or as much
+                     of it as this machine's memory allows; 2048 is enough for short tasks, OpenClaw's agents want 16384
   --port N           another port than 8765
   --upgrade          new program and units, the model and the settings as they are. The new program is tried out beside the
                      old one first; if the service is not healthy with it, the old one comes back
@@ -155,6 +156,9 @@ take_back() {
 
 # ---- the machine ----
 
+# The unit's MemoryHigh=, in units of 1,000,000 bytes.
+unit_memory_mb() { sed -n 's/^MemoryHigh=\([0-9]*\)M$/\1/p' "$root/scripts/systemd/local-llm.service" | awk '{ printf "%d", $1 * 1.048576 }'; }
+
 memory_mb() { awk -v key="$1:" '$1 == key { printf "%d", $2 / 976.5625 }' "$proc/meminfo"; }
 
 check_machine() {
@@ -174,12 +178,14 @@ check_machine() {
     total=$(memory_mb MemTotal)
     available=$(memory_mb MemAvailable)
     if [ "$total" -lt $((needed_mb + 1000)) ]; then
-        too_small "The model needs $needed_mb MB of memory and the system about 1000 MB, but this machine has $total MB. Choose a smaller model: scripts/fetch-model.sh --list"
+        too_small "Model and context need $needed_mb MB of memory and the system about 1000 MB, but this machine has $total MB. Choose a smaller model (scripts/fetch-model.sh --list) or a smaller --ctx-size."
     fi
     if [ "$available" -lt "$needed_mb" ] && ! service_runs; then
         say "Warning: only $available MB of memory are free now, and the model needs $needed_mb MB. End what is not needed, or the system will swap."
     fi
-    [ "$needed_mb" -le 2560 ] || say "Warning: the unit limits the service to 2.5 GB (MemoryHigh) and 3 GB (MemoryMax); raise them for this model: systemctl edit local-llm"
+    if [ "$needed_mb" -gt "$(unit_memory_mb)" ]; then
+        say "Warning: model and context may take $needed_mb MB, and the unit limits the service to 2.5 GB (MemoryHigh) and 3 GB (MemoryMax). Raise them (systemctl edit local-llm), or take a smaller --ctx-size."
+    fi
     folder=$models
     while [ ! -d "$folder" ]; do folder=$(dirname -- "$folder"); done
     free=$(df -P -k -- "$folder" | awk 'NR == 2 { print int($4 * 1.024) }') # in units of 1000 bytes
@@ -345,10 +351,11 @@ try_out() {
 
 # ---- the model ----
 
-# Sets $model_record (or ''), $model_name (in the API), $model_target, $model_bytes, $model_ram, and $model_source if it is a file.
+# Sets $model_record (or ''), $model_name (in the API), $model_target, $model_bytes, $model_ram, and $model_source if it is a file; $model_known: the
+# record that describes it, also when it is not fetched.
 choose_model() {
     local name digest
-    model_source=''
+    model_source='' model_known=''
     if [ -z "$model$model_file" ] && [ -f "$prefix$(setting LOCAL_LLM_MODEL)" ]; then
         # What is installed stays.
         model_target=$prefix$(setting LOCAL_LLM_MODEL)
@@ -356,6 +363,12 @@ choose_model() {
         model_record=''
         model_bytes=$(stat -c %s -- "$model_target")
         model_ram=$((model_bytes / 1000000 + 250))
+        for name in $(model_names "$root/models.txt"); do
+            if [ "$(model_field "$name" file)" = "$(basename -- "$model_target")" ] && [ "$(model_field "$name" bytes)" = "$model_bytes" ]; then
+                model_known=$name
+                model_ram=$(model_field "$name" ram_mb)
+            fi
+        done
         return 0
     fi
     if [ -n "$model_file" ]; then
@@ -395,8 +408,58 @@ choose_model() {
         # Shipped, not downloaded.
         [ -n "$(model_field "$model_record" url)" ] || model_source=$root/models/$(model_field "$model_record" file)
     fi
+    model_known=$model_record
     [[ ${model_target#"$prefix"} =~ ^[A-Za-z0-9/._+-]+$ ]] || die "the model's path has unusual characters, which the unit cannot carry: $model_target. Rename the file."
     [[ $model_name =~ ^[A-Za-z0-9._+-]+$ ]] || die "the model's name has unusual characters: $model_name. Rename the file."
+}
+
+# Sets $context, the tokens that a conversation may have, and adds what they take to $model_ram; $context_why says where the number comes from.
+choose_context() {
+    local token_bytes limit declared was=''
+    [ ! -r "$settings" ] || was=$(sed -n 's/^LOCAL_LLM_MODEL=//p' "$settings" | tail -n 1)
+    declared=0 token_bytes=0
+    if [ -n "$model_known" ]; then
+        declared=$(model_field "$model_known" context)
+        token_bytes=$(model_field "$model_known" token_bytes)
+    fi
+    if [ -n "$ctx_size" ]; then
+        context=$ctx_size context_why='as asked for'
+    elif [ "$was" = "${model_target#"$prefix"}" ]; then
+        context=$(setting LOCAL_LLM_CTX_SIZE) context_why="as $settings says"
+        [[ $context =~ ^[0-9]{1,8}$ ]] || die "LOCAL_LLM_CTX_SIZE in $settings is no number: '$context'. Correct it, or pass --ctx-size"
+    elif [ -z "$model_known" ]; then
+        # The program knows what the model was trained for, and takes that or 2048.
+        context=0 context_why="the program's own choice for this model; --ctx-size for another"
+    else
+        context=$declared context_why='what models.txt has for this model'
+        limit=$(($(memory_mb MemTotal) - 1000))
+        [ "$limit" -lt "$(unit_memory_mb)" ] || limit=$(unit_memory_mb)
+        while [ "$context" -gt 2048 ] && [ $((model_ram + (context - 2048) * token_bytes / 1000000)) -gt "$limit" ]; do context=$((context / 2)); done
+        [ "$context" = "$declared" ] || context_why="not the $declared of models.txt: this machine has too little memory for them"
+    fi
+    [ "$context" -le 2048 ] || model_ram=$((model_ram + (context - 2048) * token_bytes / 1000000))
+}
+
+# What OpenClaw has to know of it.
+tell_context() {
+    local declared=$context
+    [ -z "$model_known" ] || declared=$(model_field "$model_known" context)
+    if [ "$context" = 0 ]; then
+        say "Context: $context_why"
+        return 0
+    fi
+    say "Context: $context tokens ($context_why)"
+    if [ "$context" -lt 4000 ]; then
+        say "  Enough for short tasks; OpenClaw refuses models below 4000 tokens for its agents."
+    elif [ "$context" -lt 16384 ]; then
+        say "  The first turn of an OpenClaw agent has some 12000 tokens: this may be too little for it."
+    fi
+    grep -q "\"$model_known\"" "$root/config/openclaw.json" || return 0
+    if [ "$context" = "$declared" ]; then
+        say "  config/openclaw*.json declare the same as contextWindow."
+    else
+        say "  Put the same number into contextWindow of $model_known in config/openclaw*.json, where it is $declared."
+    fi
 }
 
 get_model() {
@@ -442,13 +505,12 @@ write_settings() {
 # LOCAL_LLM_FLAGS takes further flags of quern-server; /opt/quern/quern-server --help lists them.
 # QUERN_API_KEY=KEY makes requests carry a key.
 END
-        with_setting "$new" LOCAL_LLM_CTX_SIZE "$(unit_default LOCAL_LLM_CTX_SIZE)"
         with_setting "$new" LOCAL_LLM_PORT "$(unit_default LOCAL_LLM_PORT)"
         with_setting "$new" LOCAL_LLM_FLAGS "$(unit_default LOCAL_LLM_FLAGS)"
     fi
     with_setting "$new" LOCAL_LLM_MODEL "${model_target#"$prefix"}"
     with_setting "$new" LOCAL_LLM_ALIAS "$model_name"
-    [ -z "$ctx_size" ] || with_setting "$new" LOCAL_LLM_CTX_SIZE "$ctx_size"
+    with_setting "$new" LOCAL_LLM_CTX_SIZE "$context"
     [ -z "$port" ] || with_setting "$new" LOCAL_LLM_PORT "$port"
     # It may hold a key: for root, as whom systemd reads it.
     install_file "$new" "$settings" 600
@@ -581,9 +643,11 @@ install_all() {
         die "nothing is installed in $home: run this without --upgrade"
     fi
     choose_model
+    choose_context
     local missing_bytes=0
     [ -f "$model_target" ] || missing_bytes=$model_bytes
     check_machine "$model_ram" "$missing_bytes"
+    tell_context
     check_port "${port:-$(setting LOCAL_LLM_PORT)}"
     have curl || install_packages curl ca-certificates || exit 1
     get_candidate

@@ -253,7 +253,8 @@ class ModelsList(unittest.TestCase):
         for record in records:
             self.assertRegex(record['sha256'], '^[0-9a-f]{64}$')
             self.assertRegex(record['bytes'], '^[0-9]+$')
-            self.assertRegex(record['ram_mb'], '^[0-9]+$')
+            for key in ('ram_mb', 'context', 'token_bytes'):
+                self.assertRegex(record[key], '^[0-9]+$')
             self.assertTrue(record['licence'])
             if record['name'] != 'quern-tiny':
                 self.assertTrue(record['url'].startswith('https://') and record['url'].endswith('/' + record['file']))

@@ -235,6 +235,42 @@ class Install(unittest.TestCase):
                 self.assertIn(words, self.run_script('--model-file', str(path), '--binary', str(PROGRAM), expect=1))
         self.assertEqual(snapshot(self.root), before)
 
+    def machine(self, megabytes):
+        """A proc folder of a machine with so much memory (millions of bytes)."""
+        proc = self.folder / f'proc-{megabytes}'
+        proc.mkdir(exist_ok=True)
+        kilobytes = megabytes * 1000000 // 1024
+        (proc / 'meminfo').write_text(f'MemTotal: {kilobytes} kB\nMemAvailable: {kilobytes} kB\n')
+        shutil.copy('/proc/cpuinfo', proc)
+        return {'QUERN_PROC': str(proc)}
+
+    def test_context(self):
+        common = ('--binary', str(PROGRAM), '--port', str(self.port))
+        # As much as models.txt has, if the machine and the unit have the memory.
+        for model, megabytes, context in (('qwen2.5-1.5b-instruct', 8000, 32768), ('qwen2.5-1.5b-instruct', 3100, 16384), ('qwen2.5-1.5b-instruct', 2400, 2048),
+                                          ('qwen2.5-0.5b-instruct', 2100, 32768), ('qwen2.5-3b-instruct', 8000, 8192), ('quern-tiny', 8000, 1024)):
+            out = self.run_script('--model', model, *common, '--dry-run', env=self.machine(megabytes))
+            self.assertIn(f'Context: {context} tokens', out)
+            self.assertEqual('too little memory' in out, (model, megabytes) in (('qwen2.5-1.5b-instruct', 3100), ('qwen2.5-1.5b-instruct', 2400)), out)
+            self.assertEqual('OpenClaw refuses models below 4000' in out, context < 4000, out)
+        out = self.run_script('--model', 'qwen2.5-3b-instruct', *common, '--ctx-size', '32768', '--dry-run', env=self.machine(8000))
+        self.assertIn('MemoryHigh', out)
+        self.assertIn('contextWindow', out)
+        self.assertIn('smaller --ctx-size', self.run_script('--model', 'qwen2.5-1.5b-instruct', *common, '--ctx-size', '32768', expect=1, env=self.machine(3000)))
+        # The shipped model holds less than 2048, and is installed like every other one.
+        self.run_script('--model', 'quern-tiny', *common)
+        self.assertIn('LOCAL_LLM_CTX_SIZE=1024\n', self.settings.read_text())
+        # What the operator wrote stays with the model, and goes with it.
+        self.settings.write_text(self.settings.read_text().replace('=1024', '=600'))
+        self.run_script('--model', 'quern-tiny', *common)
+        self.assertIn('LOCAL_LLM_CTX_SIZE=600\n', self.settings.read_text())
+        other = self.folder / f'other-{self.port}.gguf'
+        other.write_bytes((ROOT / 'models' / TINY).read_bytes() + b'\0')
+        self.run_script('--model-file', str(other), *common)
+        self.assertIn('LOCAL_LLM_CTX_SIZE=0\n', self.settings.read_text())  # the program's own choice: it was healthy with 1024
+        self.settings.write_text(self.settings.read_text().replace('CTX_SIZE=0', 'CTX_SIZE=many'))
+        self.assertIn("no number: 'many'", self.run_script('--upgrade', '--binary', str(PROGRAM), expect=1))
+
     def test_refuses(self):
         proc = self.folder / 'proc'
         proc.mkdir(exist_ok=True)

@@ -18,15 +18,7 @@ MODULES = Path(sys.argv.pop(1)).resolve() / 'node_modules'
 NODE = next(MODULES.glob('node-linux-*/bin/node'))
 CONFIGS = sorted((ROOT / 'config').glob('openclaw*.json'))
 LOCAL = 'local-llm/qwen2.5-1.5b-instruct'
-# Of the models' own metadata: layers x heads of keys x their width, twice (keys, values), in f16.
-KV_BYTES = {'qwen2.5-0.5b-instruct': 24 * 2 * 64 * 4, 'qwen2.5-1.5b-instruct': 28 * 2 * 128 * 4, 'qwen2.5-3b-instruct': 36 * 2 * 128 * 4}
-MEMORY_HIGH = 2560 << 20  # the unit's
-SMALLEST_WINDOW, TRAINED_WINDOW = 4000, 32768  # OpenClaw's own limit for a turn of an agent; Qwen2.5's
-
-
-def records():
-    for record in (ROOT / 'models.txt').read_text().split('\n\n'):
-        yield dict(re.findall(r'^(\w+):\s*(.*?)\s*$', record, re.M))
+TRAINED_WINDOW = 32768  # Qwen2.5's
 
 
 class OpenClaw(unittest.TestCase):
@@ -77,17 +69,6 @@ class OpenClaw(unittest.TestCase):
         self.assertEqual(responses['models']['providers']['local-llm']['api'], 'openai-responses')
         responses['models']['providers']['local-llm']['api'] = 'openai-completions'
         self.assertEqual(responses, base)
-
-    def test_windows_fit_the_models_and_the_memory(self):
-        memory = {record['name']: int(record['ram_mb']) * 10**6 for record in records() if 'name' in record}
-        models = self.load('openclaw.json')['models']['providers']['local-llm']['models']
-        self.assertEqual([model['id'] for model in models], list(KV_BYTES))
-        for model in models:
-            window = model['contextWindow']
-            self.assertTrue(SMALLEST_WINDOW < window <= TRAINED_WINDOW, model)
-            self.assertLess(model['maxTokens'], window)
-            # models.txt says what 2048 tokens need; the rest is keys and values.
-            self.assertLess(memory[model['id']] + (window - 2048) * KV_BYTES[model['id']], MEMORY_HIGH, model['id'])
 
     def infer(self, config, server, model=LOCAL):
         config['models']['providers']['local-llm']['baseUrl'] = f'{server.url}/v1'

@@ -63,7 +63,7 @@ class Units(unittest.TestCase):
     def test_promises(self):
         unit = Unit(UNITS / 'local-llm.service')
         for key, value in {'Type': 'notify', 'Restart': 'always', 'MemoryMax': '3G', 'MemoryHigh': '2560M', 'CPUQuota': '200%', 'DynamicUser': 'yes',
-                           'StartLimitBurst': '5', 'WatchdogSec': '60s', 'LimitMEMLOCK': '3G', 'CacheDirectory': 'local-llm', 'IPAddressDeny': 'any',
+                           'StartLimitBurst': '10', 'Wants': 'local-llm.socket', 'WatchdogSec': '60s', 'LimitMEMLOCK': '3G', 'CacheDirectory': 'local-llm', 'IPAddressDeny': 'any',
                            'IPAddressAllow': 'localhost', 'MemoryDenyWriteExecute': 'yes', 'ProtectSystem': 'strict'}.items():
             self.assertEqual(unit.one(key), value, key)
         command = unit.command({})
