@@ -247,11 +247,11 @@ class Install(unittest.TestCase):
     def test_context(self):
         common = ('--binary', str(PROGRAM), '--port', str(self.port))
         # As much as models.txt has, if the machine and the unit have the memory.
-        for model, megabytes, context in (('qwen2.5-1.5b-instruct', 8000, 32768), ('qwen2.5-1.5b-instruct', 3100, 16384), ('qwen2.5-1.5b-instruct', 2400, 2048),
+        for model, megabytes, context in (('qwen2.5-1.5b-instruct', 8000, 32768), ('qwen2.5-1.5b-instruct', 3100, 16384), ('qwen2.5-1.5b-instruct', 2370, 2048),
                                           ('qwen2.5-0.5b-instruct', 2100, 32768), ('qwen2.5-3b-instruct', 8000, 8192), ('quern-tiny', 8000, 1024)):
             out = self.run_script('--model', model, *common, '--dry-run', env=self.machine(megabytes))
             self.assertIn(f'Context: {context} tokens', out)
-            self.assertEqual('too little memory' in out, (model, megabytes) in (('qwen2.5-1.5b-instruct', 3100), ('qwen2.5-1.5b-instruct', 2400)), out)
+            self.assertEqual('too little memory' in out, (model, megabytes) in (('qwen2.5-1.5b-instruct', 3100), ('qwen2.5-1.5b-instruct', 2370)), out)
             self.assertEqual('OpenClaw refuses models below 4000' in out, context < 4000, out)
         out = self.run_script('--model', 'qwen2.5-3b-instruct', *common, '--ctx-size', '32768', '--dry-run', env=self.machine(8000))
         self.assertIn('MemoryHigh', out)
