@@ -170,7 +170,7 @@ say "Booting it"
 : >"$log/checks"
 tail -n +1 -F "$log/checks" 2>/dev/null &
 tail_pid=$!
-unshare --mount --propagation private "$0" --boot "$work/lower:$system" "$work/overlay" "$log" 600 && code=0 || code=$?
+unshare --mount --propagation private "$0" --boot "$work/lower:$system" "$work/overlay" "$log" 1500 && code=0 || code=$?
 sleep 1.2 # tail looks once a second
 kill "$tail_pid" 2>/dev/null || true
 [ "$code" != 77 ] || exit 77
