@@ -83,6 +83,8 @@ void quantize_all(const struct kernels *k, const struct act *a);
 int levels_under_test(const struct kernels *levels[], int max);
 /* Whether a level is offered exactly where the CPU has it and the system saves its registers. */
 void check_features(const struct kernels *unused, int unused_too);
+/* Whether the level just checked has left no tiles behind in this thread. */
+void check_tiles_released(const struct kernels *k, int unused);
 
 /* ---- the checks: level k against scalar, or scalar against double ---- */
 

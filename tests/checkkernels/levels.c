@@ -5,6 +5,9 @@
 
 #if defined(__x86_64__)
 #include "kernels/x86/features.h"
+
+#include <cpuid.h>
+
 extern const struct kernels kernels_avxvnni_evex; /* see kernels/x86/avxvnni.c */
 #endif
 
@@ -128,8 +131,28 @@ void check_features(const struct kernels *k, int unused)
             fail("level %s is refused without a reason: %s", levels[i].name, err.text);
     }
 }
+
+/* Whether this thread carries no tiles now, after the kernels of a level have run: XINUSE (XGETBV 1), where the CPU has it. */
+void check_tiles_released(const struct kernels *k, int unused)
+{
+    (void)k;
+    (void)unused;
+    const struct x86_words w = x86_ask();
+    unsigned a, b, c, d;
+    if (x86_lacks_for_amx(&w) || !__get_cpuid_count(0xD, 1, &a, &b, &c, &d) || !(a & 4))
+        return;
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
+    if (low & 3U << 17)
+        fail("states in use: %#x", low);
+}
 #else
 void check_features(const struct kernels *k, int unused)
+{
+    (void)k;
+    (void)unused;
+}
+void check_tiles_released(const struct kernels *k, int unused)
 {
     (void)k;
     (void)unused;

@@ -60,9 +60,14 @@ static const struct check {
 };
 
 static int n_passed, n_failed;
+static const char *filter = "";
 
 static void run_check(const char *level, const char *name, void (*run)(const struct kernels *, int), const struct kernels *k, int argument)
 {
+    char full_name[sizeof current.level + sizeof current.name];
+    snprintf(full_name, sizeof full_name, "%s %s", level, name);
+    if (!strstr(full_name, filter))
+        return;
     memset(&current, 0, sizeof current);
     snprintf(current.level, sizeof current.level, "%s", level);
     snprintf(current.name, sizeof current.name, "%s", name);
@@ -109,15 +114,20 @@ static int check_all(void)
             snprintf(name, sizeof name, "matmul %s", gguf_type_traits(all_types[i])->name);
             run_check(k->level, name, check_matmul, k, (int)all_types[i]);
         }
+        if (strcmp(k->level, "amx") == 0)
+            run_check(k->level, "tiles released", check_tiles_released, k, 0);
         for (size_t i = 0; i < COUNT_OF(vector_checks); i++)
             run_check(k->level, vector_checks[i].name, vector_checks[i].run, k, 0);
     }
     printf("%d passed, %d failed\n", n_passed, n_failed);
-    return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    if (n_passed + n_failed == 0)
+        fprintf(stderr, "checkkernels: there is no check here whose \"level name\" contains '%s'\n", filter);
+    return n_failed || !n_passed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 static const char usage[] =
-    "usage: checkkernels                    check every kernel at every level this CPU can run\n"
+    "usage: checkkernels [FILTER]           check every kernel at every level this CPU can run; only those whose \"level name\"\n"
+    "                                       contains FILTER, for example 'amx ', 'avx512 matmul'\n"
     "       checkkernels --bench [FILTER]   time the kernels; only those whose \"level name\" contains FILTER,\n"
     "                                       for example 'avx2', 'Q4_K', 'avx512 matmul Q6_K'\n"
     "       checkkernels --help\n"
@@ -127,8 +137,10 @@ static const char usage[] =
 
 int main(int argc, char **argv)
 {
-    if (argc == 1)
+    if (argc == 1 || (argc == 2 && argv[1][0] != '-')) {
+        filter = argc == 2 ? argv[1] : "";
         return check_all();
+    }
     if (argc <= 3 && strcmp(argv[1], "--bench") == 0) {
         bench(argc == 3 ? argv[2] : "");
         return EXIT_SUCCESS;
