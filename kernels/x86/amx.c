@@ -27,6 +27,18 @@
 
 #include "kernels/x86/groups512.h"
 
+/* Compiled a second time for the tests, with tests/checkkernels/model in place of the instructions, so that any CPU can hold what is built from them to scalar's bits. */
+#ifdef QUERN_MODEL
+#define TABLE kernels_amx_model
+#define LEVEL "amx(model)"
+#define BELOW kernels_avx512_model
+extern const struct kernels TABLE, BELOW; /* no levels of their own: levels.h does not know them */
+#else
+#define TABLE kernels_amx
+#define LEVEL "amx"
+#define BELOW kernels_avx512
+#endif
+
 enum {
     FEW = 7,       /* tokens up to which unpacking for tiles does not pay: avx512's kernels have them */
     TILE = 16,     /* tokens of a tile */
@@ -230,7 +242,7 @@ INLINE void add_groups(enum gguf_type type, const struct weights *w, const struc
 INLINE void matmul(enum gguf_type type, const char *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)
 {
     if (x->n_tokens <= FEW) {
-        kernels_avx512.matmul[type](panels, n_panels, x, y, y_stride);
+        BELOW.matmul[type](panels, n_panels, x, y, y_stride);
         return;
     }
     const size_t n_groups = (size_t)x->n_cols / ACT_GROUP, n_tokens = (size_t)x->n_tokens;
@@ -282,4 +294,4 @@ MATMUL(q4_0, GGUF_TYPE_Q4_0)
 MATMUL(q5_0, GGUF_TYPE_Q5_0)
 MATMUL(q8_0, GGUF_TYPE_Q8_0)
 
-const struct kernels kernels_amx = {.level = "amx", X86_512_KERNELS};
+const struct kernels TABLE = {.level = LEVEL, X86_512_KERNELS};

@@ -11,6 +11,15 @@
 
 #include "kernels/x86/groups512.h"
 
+#ifdef QUERN_MODEL /* see amx.c */
+#define TABLE kernels_avx512_model
+#define LEVEL "avx512(model)"
+extern const struct kernels TABLE;
+#else
+#define TABLE kernels_avx512
+#define LEVEL "avx512"
+#endif
+
 INLINE __m512i word(const int8_t *p)
 {
     int32_t w;
@@ -174,4 +183,4 @@ MATMUL(q4_0, GGUF_TYPE_Q4_0)
 MATMUL(q5_0, GGUF_TYPE_Q5_0)
 MATMUL(q8_0, GGUF_TYPE_Q8_0)
 
-const struct kernels kernels_avx512 = {.level = "avx512", X86_512_KERNELS};
+const struct kernels TABLE = {.level = LEVEL, X86_512_KERNELS};

@@ -202,6 +202,10 @@ void check_matmul(const struct kernels *k, int type_number)
             else
                 compare_case(k, &c, "random");
         }
+    for (int n_tokens = 1; n_tokens < 40 && !reference; n_tokens += 34, n++) { /* wide: kernels that go through the columns in blocks have several */
+        struct matmul_case c = make_case(type, WEIGHTS_RANDOM, ACT_RANDOM, n_tokens, 9 * 256, 2, 5);
+        compare_case(k, &c, "wide");
+    }
     static const int few[] = {1, 2, 5, 9};
     for (int w = 0; w < N_WEIGHTS; w++)
         for (int a = 0; a < N_ACTIVATIONS && !reference; a++)

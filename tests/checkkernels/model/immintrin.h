@@ -1,0 +1,332 @@
+/* The instructions of AVX-512 and AMX that kernels/x86 uses, in plain C: with this folder before the compiler's own, amx.c and avx512.c build for any CPU, and
+ * checkkernels holds what they compute to scalar's bits where no CPU with the instructions is at hand. Nothing here is fast.
+ *
+ * What each does is from Intel's SDM, volume 2. Where an instruction would raise #UD, because of tiles that are not configured or do not fit each other, the
+ * program is ended by SIGILL as well. Names are the compiler's. */
+#ifndef QUERN_MODEL_IMMINTRIN_H
+#define QUERN_MODEL_IMMINTRIN_H
+
+#include "kernels/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MODEL static inline __attribute__((unused))
+#define EACH_LANE(n) for (int i_ = 0; i_ < (n); i_++)
+
+typedef struct { float f[16]; } __m512;
+typedef struct { float f[8]; } __m256;
+typedef struct { float f[4]; } __m128;
+typedef union { int32_t d[16]; uint32_t u[16]; uint16_t w[32]; int8_t b[64]; uint8_t c[64]; } __m512i;
+typedef union { uint16_t w[16]; } __m256i;
+typedef union { int8_t b[16]; uint8_t c[16]; } __m128i;
+typedef uint16_t __mmask16;
+
+enum { _MM_FROUND_TO_NEAREST_INT = 0, _MM_FROUND_NO_EXC = 8, _CMP_GE_OQ = 29 };
+#define _MM_SHUFFLE(d, c, b, a) ((d) << 6 | (c) << 4 | (b) << 2 | (a))
+
+/* ---- memory ---- */
+
+MODEL void model_aligned(const void *p)
+{
+    if ((uintptr_t)p & 63)
+        __builtin_trap();
+}
+MODEL __m512 _mm512_loadu_ps(const void *p)
+{
+    __m512 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+MODEL __m512 _mm512_load_ps(const void *p)
+{
+    model_aligned(p);
+    return _mm512_loadu_ps(p);
+}
+MODEL void _mm512_storeu_ps(void *p, __m512 v)
+{
+    memcpy(p, &v, sizeof v);
+}
+MODEL void _mm512_store_ps(void *p, __m512 v)
+{
+    model_aligned(p);
+    _mm512_storeu_ps(p, v);
+}
+MODEL __m512i _mm512_loadu_si512(const void *p)
+{
+    __m512i v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+MODEL __m512i _mm512_load_si512(const void *p)
+{
+    model_aligned(p);
+    return _mm512_loadu_si512(p);
+}
+MODEL void _mm512_storeu_si512(void *p, __m512i v)
+{
+    memcpy(p, &v, sizeof v);
+}
+MODEL void _mm512_store_si512(void *p, __m512i v)
+{
+    model_aligned(p);
+    _mm512_storeu_si512(p, v);
+}
+MODEL __m256i _mm256_loadu_si256(const void *p)
+{
+    __m256i v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+MODEL void _mm256_storeu_si256(void *p, __m256i v)
+{
+    memcpy(p, &v, sizeof v);
+}
+MODEL __m128i _mm_loadu_si128(const void *p)
+{
+    __m128i v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+MODEL void _mm_storeu_si128(void *p, __m128i v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+/* ---- floats ---- */
+
+#define MODEL_FLOAT(name, parameters, value)                                                                                           \
+    MODEL __m512 name parameters                                                                                                       \
+    {                                                                                                                                  \
+        __m512 v_;                                                                                                                     \
+        EACH_LANE(16) v_.f[i_] = (value);                                                                                              \
+        return v_;                                                                                                                     \
+    }
+MODEL_FLOAT(_mm512_set1_ps, (float x), x)
+MODEL_FLOAT(_mm512_setzero_ps, (void), 0.0f)
+MODEL_FLOAT(_mm512_add_ps, (__m512 a, __m512 b), a.f[i_] + b.f[i_])
+MODEL_FLOAT(_mm512_sub_ps, (__m512 a, __m512 b), a.f[i_] - b.f[i_])
+MODEL_FLOAT(_mm512_mul_ps, (__m512 a, __m512 b), a.f[i_] * b.f[i_])
+MODEL_FLOAT(_mm512_div_ps, (__m512 a, __m512 b), a.f[i_] / b.f[i_])
+MODEL_FLOAT(_mm512_fmadd_ps, (__m512 a, __m512 b, __m512 c), fmaf(a.f[i_], b.f[i_], c.f[i_]))
+MODEL_FLOAT(_mm512_fnmadd_ps, (__m512 a, __m512 b, __m512 c), fmaf(-a.f[i_], b.f[i_], c.f[i_]))
+MODEL_FLOAT(_mm512_max_ps, (__m512 a, __m512 b), a.f[i_] > b.f[i_] ? a.f[i_] : b.f[i_])
+MODEL_FLOAT(_mm512_min_ps, (__m512 a, __m512 b), a.f[i_] < b.f[i_] ? a.f[i_] : b.f[i_])
+MODEL_FLOAT(_mm512_abs_ps, (__m512 a), fabsf(a.f[i_]))
+MODEL_FLOAT(_mm512_roundscale_ps, (__m512 a, int rounding), rounding == _MM_FROUND_NO_EXC ? rintf(a.f[i_]) : (float)NAN)
+MODEL_FLOAT(_mm512_scalef_ps, (__m512 a, __m512 n), ldexpf(a.f[i_], (int)floorf(n.f[i_])))
+MODEL_FLOAT(_mm512_maskz_mov_ps, (__mmask16 m, __m512 a), m >> i_ & 1 ? a.f[i_] : 0.0f)
+MODEL_FLOAT(_mm512_cvtepi32_ps, (__m512i a), (float)a.d[i_])
+MODEL_FLOAT(_mm512_cvtph_ps, (__m256i a), f16_to_f32(a.w[i_]))
+MODEL_FLOAT(_mm512_shuffle_f32x4, (__m512 a, __m512 b, int s), (i_ < 8 ? a : b).f[(s >> i_ / 4 * 2 & 3) * 4 + i_ % 4])
+
+MODEL __mmask16 _mm512_cmp_ps_mask(__m512 a, __m512 b, int predicate)
+{
+    unsigned m = 0;
+    if (predicate != _CMP_GE_OQ)
+        __builtin_trap();
+    EACH_LANE(16) m |= (unsigned)(a.f[i_] >= b.f[i_]) << i_;
+    return (__mmask16)m;
+}
+MODEL float _mm512_reduce_max_ps(__m512 a)
+{
+    float max = a.f[0];
+    EACH_LANE(16) max = a.f[i_] > max ? a.f[i_] : max;
+    return max;
+}
+MODEL __m512 _mm512_castsi512_ps(__m512i a)
+{
+    __m512 v;
+    memcpy(&v, &a, sizeof v);
+    return v;
+}
+MODEL __m256 _mm512_castps512_ps256(__m512 a)
+{
+    __m256 v;
+    memcpy(&v, &a, sizeof v);
+    return v;
+}
+MODEL __m256 _mm256_add_ps(__m256 a, __m256 b)
+{
+    EACH_LANE(8) a.f[i_] += b.f[i_];
+    return a;
+}
+MODEL __m128 _mm256_castps256_ps128(__m256 a)
+{
+    __m128 v;
+    memcpy(&v, &a, sizeof v);
+    return v;
+}
+MODEL __m128 _mm256_extractf128_ps(__m256 a, int half)
+{
+    __m128 v;
+    memcpy(&v, a.f + half * 4, sizeof v);
+    return v;
+}
+MODEL __m128 _mm_add_ps(__m128 a, __m128 b)
+{
+    EACH_LANE(4) a.f[i_] += b.f[i_];
+    return a;
+}
+MODEL __m128 _mm_add_ss(__m128 a, __m128 b)
+{
+    a.f[0] += b.f[0];
+    return a;
+}
+MODEL __m128 _mm_movehl_ps(__m128 a, __m128 b)
+{
+    return (__m128){{b.f[2], b.f[3], a.f[2], a.f[3]}};
+}
+MODEL __m128 _mm_movehdup_ps(__m128 a)
+{
+    return (__m128){{a.f[1], a.f[1], a.f[3], a.f[3]}};
+}
+MODEL float _mm_cvtss_f32(__m128 a)
+{
+    return a.f[0];
+}
+
+/* ---- integers ---- */
+
+#define MODEL_INT(name, parameters, lanes, lane, value)                                                                                \
+    MODEL __m512i name parameters                                                                                                      \
+    {                                                                                                                                  \
+        __m512i v_;                                                                                                                    \
+        EACH_LANE(lanes) v_.lane[i_] = (value);                                                                                        \
+        return v_;                                                                                                                     \
+    }
+MODEL_INT(_mm512_setzero_si512, (void), 16, d, 0)
+MODEL_INT(_mm512_set1_epi32, (int x), 16, d, x)
+MODEL_INT(_mm512_set1_epi8, (int x), 64, b, (int8_t)x)
+MODEL_INT(_mm512_and_si512, (__m512i a, __m512i b), 16, u, a.u[i_] & b.u[i_])
+MODEL_INT(_mm512_or_si512, (__m512i a, __m512i b), 16, u, a.u[i_] | b.u[i_])
+MODEL_INT(_mm512_xor_si512, (__m512i a, __m512i b), 16, u, a.u[i_] ^ b.u[i_])
+MODEL_INT(_mm512_slli_epi16, (__m512i a, unsigned n), 32, w, (uint16_t)(a.w[i_] << n))
+MODEL_INT(_mm512_srli_epi16, (__m512i a, unsigned n), 32, w, (uint16_t)(a.w[i_] >> n))
+MODEL_INT(_mm512_slli_epi32, (__m512i a, unsigned n), 16, u, a.u[i_] << n)
+MODEL_INT(_mm512_srli_epi32, (__m512i a, unsigned n), 16, u, a.u[i_] >> n)
+MODEL_INT(_mm512_sub_epi8, (__m512i a, __m512i b), 64, c, (uint8_t)(a.c[i_] - b.c[i_]))
+MODEL_INT(_mm512_cvtepi8_epi32, (__m128i a), 16, d, a.b[i_])
+MODEL_INT(_mm512_cvtepu8_epi32, (__m128i a), 16, d, a.c[i_])
+MODEL_INT(_mm512_cvtepu16_epi32, (__m256i a), 16, d, a.w[i_])
+
+MODEL __m512i _mm512_ternarylogic_epi32(__m512i a, __m512i b, __m512i c, int table)
+{
+    __m512i v = _mm512_setzero_si512();
+    for (unsigned row = 0; row < 8; row++)
+        EACH_LANE(16)
+        {
+            uint32_t here = (row & 4 ? a.u[i_] : ~a.u[i_]) & (row & 2 ? b.u[i_] : ~b.u[i_]) & (row & 1 ? c.u[i_] : ~c.u[i_]);
+            v.u[i_] |= (unsigned)table >> row & 1 ? here : 0;
+        }
+    return v;
+}
+MODEL __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i a, __m512i b)
+{
+    EACH_LANE(64) sum.d[i_ / 4] += a.c[i_] * b.b[i_];
+    return sum;
+}
+MODEL __m512i _mm512_cvtps_epi32(__m512 a)
+{
+    __m512i v;
+    EACH_LANE(16)
+    {
+        float r = rintf(a.f[i_]);
+        v.d[i_] = r >= -0x1p31f && r < 0x1p31f ? (int32_t)r : INT32_MIN;
+    }
+    return v;
+}
+MODEL __m128i _mm512_cvtepi32_epi8(__m512i a)
+{
+    __m128i v;
+    EACH_LANE(16) v.c[i_] = (uint8_t)a.u[i_];
+    return v;
+}
+MODEL __m256i _mm512_cvtps_ph(__m512 a, int rounding)
+{
+    __m256i v;
+    (void)rounding;
+    EACH_LANE(16) v.w[i_] = f32_to_f16(a.f[i_]);
+    return v;
+}
+MODEL int _mm512_reduce_add_epi32(__m512i a)
+{
+    int sum = 0;
+    EACH_LANE(16) sum += a.d[i_];
+    return sum;
+}
+
+/* ---- tiles ---- */
+
+static _Thread_local struct {
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config;
+    uint8_t row[8][16][64];
+} model_tiles;
+
+MODEL void model_undefined_unless(bool good)
+{
+    if (!good)
+        __builtin_trap();
+}
+/* Stricter than the instruction: the configuration before must have been released. */
+MODEL void _tile_loadconfig(const void *p)
+{
+    model_undefined_unless(model_tiles.config.palette == 0);
+    memcpy(&model_tiles.config, p, sizeof model_tiles.config);
+    model_undefined_unless(model_tiles.config.palette == 1 && model_tiles.config.start_row == 0);
+    for (int i = 0; i < 14; i++)
+        model_undefined_unless(model_tiles.config.reserved[i] == 0);
+    for (int t = 0; t < 16; t++) {
+        const unsigned rows = model_tiles.config.rows[t], row_bytes = model_tiles.config.row_bytes[t];
+        model_undefined_unless(rows <= 16 && row_bytes <= 64 && (rows == 0) == (row_bytes == 0) && (t < 8 || rows == 0));
+    }
+    memset(model_tiles.row, 0, sizeof model_tiles.row);
+}
+MODEL void _tile_release(void)
+{
+    memset(&model_tiles, 0, sizeof model_tiles);
+}
+MODEL void model_usable(int t)
+{
+    model_undefined_unless(model_tiles.config.palette == 1 && t >= 0 && t < 8 && model_tiles.config.rows[t] > 0 && model_tiles.config.row_bytes[t] % 4 == 0);
+}
+MODEL void _tile_zero(int t)
+{
+    model_usable(t);
+    memset(model_tiles.row[t], 0, sizeof model_tiles.row[t]);
+}
+MODEL void _tile_loadd(int t, const void *base, size_t stride)
+{
+    _tile_zero(t);
+    for (size_t r = 0; r < model_tiles.config.rows[t]; r++)
+        memcpy(model_tiles.row[t][r], (const char *)base + r * stride, model_tiles.config.row_bytes[t]);
+}
+MODEL void _tile_stored(int t, void *base, size_t stride)
+{
+    model_usable(t);
+    for (size_t r = 0; r < model_tiles.config.rows[t]; r++)
+        memcpy((char *)base + r * stride, model_tiles.row[t][r], model_tiles.config.row_bytes[t]);
+}
+MODEL void _tile_dpbssd(int c, int a, int b)
+{
+    model_usable(c);
+    model_usable(a);
+    model_usable(b);
+    const int m = model_tiles.config.rows[c], n = model_tiles.config.row_bytes[c] / 4, k = model_tiles.config.row_bytes[a] / 4;
+    model_undefined_unless(c != a && c != b && a != b && m == model_tiles.config.rows[a] && n == model_tiles.config.row_bytes[b] / 4 &&
+                           k == model_tiles.config.rows[b]);
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++) {
+            int32_t sum;
+            memcpy(&sum, &model_tiles.row[c][i][j * 4], sizeof sum);
+            for (int l = 0; l < k * 4; l++)
+                sum += (int8_t)model_tiles.row[a][i][l] * (int8_t)model_tiles.row[b][l / 4][j * 4 + l % 4];
+            memcpy(&model_tiles.row[c][i][j * 4], &sum, sizeof sum);
+        }
+}
+
+#endif
