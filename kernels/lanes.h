@@ -270,7 +270,7 @@ static void matmul_bf16(const void *panels, size_t n_panels, const struct act *x
  * For each row and each step of 64 positions: s = fma over the dimensions in order, times scale; m' = max(m, s); p = exp(s - m'); where the maximum grew, l and o are
  * multiplied by exp(m - m'); l += p, in 16 lanes (position modulo 16) that are added up at the end; o = fma over the positions in order. At the end o / l.
  *
- * Rows go in groups of V16_ROWS. With many of them a panel of keys, and 16 dimensions of the values, are widened into the first-level cache, and all groups go past them
+ * Rows go in groups of up to V16_ROWS. With many of them a panel of keys, and 16 dimensions of the values, are widened into the first-level cache, and all groups go past them
  * before the next. With few, as in a decode step, this runs as fast as memory delivers: halves are widened where they are used, and the next step's are asked for meanwhile. */
 
 enum { STEP = 2 * KV_BLOCK };
@@ -294,9 +294,11 @@ INLINE int attention_seen(const struct attention_tile *t, int first, int n, int 
     return seen < 0 ? 0 : seen > STEP ? STEP : seen;
 }
 
+/* Rows of the group that begins with row `first`. What is left is shared out evenly: 7 rows are 4 and 3 rather than 6 and 1, which would cost more. */
 INLINE int rows_of_group(const struct attention_tile *t, int first)
 {
-    return t->n_rows - first < V16_ROWS ? t->n_rows - first : V16_ROWS;
+    int left = t->n_rows - first, groups = (left + V16_ROWS - 1) / V16_ROWS;
+    return (left + groups - 1) / groups;
 }
 
 /* The block `i` blocks after the one that holds `start`; the last one where there is none. */
@@ -323,8 +325,8 @@ INLINE void attention_scores(bool widen, const struct attention_tile *t, const s
             v16_store(r->wide + d * KV_PANEL, v16_load_f16(keys + d * KV_PANEL));
         b.b[0] = r->wide;
     }
-    for (int first = 0; first < t->n_rows; first += V16_ROWS) {
-        int n = rows_of_group(t, first);
+    for (int first = 0, n; first < t->n_rows; first += n) {
+        n = rows_of_group(t, first);
         if (attention_seen(t, first, n, start) <= panel * KV_PANEL)
             continue;
         float *c[V16_ROWS];
@@ -382,8 +384,9 @@ INLINE void attention_values(bool widen, const struct attention_tile *t, const s
         b.b[0] = r->wide;
         b.b[1] = r->wide + KV_BLOCK * 16;
     }
-    for (int first = 0; first < t->n_rows; first += V16_ROWS) {
-        int n = rows_of_group(t, first), seen = attention_seen(t, first, n, start);
+    for (int first = 0, n; first < t->n_rows; first += n) {
+        n = rows_of_group(t, first);
+        int seen = attention_seen(t, first, n, start);
         if (!seen)
             continue;
         const float *a[V16_ROWS];

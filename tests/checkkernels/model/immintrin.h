@@ -22,7 +22,7 @@ typedef union { uint16_t w[16]; } __m256i;
 typedef union { int8_t b[16]; uint8_t c[16]; } __m128i;
 typedef uint16_t __mmask16;
 
-enum { _MM_FROUND_TO_NEAREST_INT = 0, _MM_FROUND_NO_EXC = 8, _CMP_GE_OQ = 29 };
+enum { _MM_FROUND_TO_NEAREST_INT = 0, _MM_FROUND_NO_EXC = 8, _CMP_GE_OQ = 29, _CMP_GT_OQ = 30 };
 #define _MM_SHUFFLE(d, c, b, a) ((d) << 6 | (c) << 4 | (b) << 2 | (a))
 
 /* ---- memory ---- */
@@ -123,9 +123,9 @@ MODEL_FLOAT(_mm512_shuffle_f32x4, (__m512 a, __m512 b, int s), (i_ < 8 ? a : b).
 MODEL __mmask16 _mm512_cmp_ps_mask(__m512 a, __m512 b, int predicate)
 {
     unsigned m = 0;
-    if (predicate != _CMP_GE_OQ)
+    if (predicate != _CMP_GE_OQ && predicate != _CMP_GT_OQ)
         __builtin_trap();
-    EACH_LANE(16) m |= (unsigned)(a.f[i_] >= b.f[i_]) << i_;
+    EACH_LANE(16) m |= (unsigned)(predicate == _CMP_GE_OQ ? a.f[i_] >= b.f[i_] : a.f[i_] > b.f[i_]) << i_;
     return (__mmask16)m;
 }
 MODEL float _mm512_reduce_max_ps(__m512 a)
