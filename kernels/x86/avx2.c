@@ -37,14 +37,6 @@ enum {
 
 /* ---- a group of 32 columns for 16 rows ---- */
 
-/* Where a group is. A block is 8 groups, the 256 columns of a k-quant. */
-struct packed {
-    const void *panel;
-    size_t n_groups, block, i; /* group 8 * block + i of a panel of n_groups groups */
-    const uint8_t *q;          /* [4][LINE] nibbles; Q8_0: [8][LINE] */
-    const uint8_t *h;          /* further bits, or NULL */
-};
-
 /* A group unpacked; [half of the rows]. What of it is used depends on the type. */
 struct group {
     __m256i q[8][2];     /* [line] quants as unsigned bytes; Q8_0: as they are stored */
@@ -52,62 +44,6 @@ struct group {
     __m256 d[2];
     __m256 min[2];       /* Q4_K, Q5_K: dmin * min, exact */
 };
-
-INLINE const struct panel_q4_k *block_q4_k(const struct packed *g)
-{
-    return (const struct panel_q4_k *)g->panel + g->block;
-}
-
-INLINE const struct panel_q5_k *block_q5_k(const struct packed *g)
-{
-    return (const struct panel_q5_k *)g->panel + g->block;
-}
-
-INLINE struct packed find_group(enum gguf_type type, const void *panel, size_t n_groups, size_t block, size_t i)
-{
-    struct packed g = {panel, n_groups, block, i, NULL, NULL};
-    const size_t number = block * GROUPS_PER_K + i;
-    if (type == GGUF_TYPE_Q4_K) {
-        g.q = block_q4_k(&g)->q[i][0];
-    } else if (type == GGUF_TYPE_Q5_K) {
-        g.q = block_q5_k(&g)->q[i][0];
-        g.h = block_q5_k(&g)->h[i];
-    } else if (type == GGUF_TYPE_Q6_K) {
-        const struct group_q6 *b = panel_q6_groups(panel, n_groups) + number;
-        g.q = b->q[0];
-        g.h = b->h[0];
-    } else if (type == GGUF_TYPE_Q4_0) {
-        g.q = ((const struct group_q4_0 *)panel_0_groups(panel, n_groups))[number].q[0];
-    } else if (type == GGUF_TYPE_Q5_0) {
-        const struct group_q5_0 *b = (const struct group_q5_0 *)panel_0_groups(panel, n_groups) + number;
-        g.q = b->q[0];
-        g.h = b->h;
-    } else {
-        g.q = (const void *)((const struct group_q8_0 *)panel_0_groups(panel, n_groups))[number].q[0];
-    }
-    return g;
-}
-
-/* Line j of a group, half h of the rows. */
-INLINE __m256i unpack_line(enum gguf_type type, const struct packed *g, int j, int h)
-{
-    const __m256i low = _mm256_set1_epi8(15);
-    if (type == GGUF_TYPE_Q8_0)
-        return load(g->q + j * LINE + h * HALF);
-    __m256i v = load(g->q + j % 4 * LINE + h * HALF);
-    v = _mm256_and_si256(j < 4 ? v : _mm256_srli_epi16(v, 4), low);
-    if (type == GGUF_TYPE_Q5_K || type == GGUF_TYPE_Q5_0) {
-        __m256i b = load(g->h + h * HALF);
-        b = j < 4 ? _mm256_slli_epi16(b, 4 - j) : _mm256_srli_epi16(b, j - 4);
-        v = _mm256_or_si256(v, _mm256_and_si256(b, _mm256_set1_epi8(16)));
-    } else if (type == GGUF_TYPE_Q6_K) {
-        __m256i b = load(g->h + j / 4 * LINE + h * HALF);
-        const int shift = 4 - j % 4 * 2;
-        b = shift > 0 ? _mm256_slli_epi16(b, shift) : shift < 0 ? _mm256_srli_epi16(b, -shift) : b;
-        v = _mm256_or_si256(v, _mm256_and_si256(b, _mm256_set1_epi8(48)));
-    }
-    return v;
-}
 
 /* 16 bytes that fit into 15 bits, widened to 16 bits and written twice, 8 rows a register. */
 INLINE void twice(__m256i out[2], __m128i bytes)

@@ -3,8 +3,9 @@
  * VPDPBUSD as avx512.c has it, in 256-bit registers of which there are 16: one word of 4 columns for 8 rows, half a line of a panel. The four products of a
  * lane are added to a 32-bit sum, exactly. Integer scales are applied in float, where the product is still exact (see scalar.c).
  *
- * The instruction has two encodings: VEX, which is AVX-VNNI, and EVEX, which is AVX-512 VNNI with VL. This file is compiled a second time with
- * QUERN_EVEX for the tests, so that a CPU with either of them can hold the code above the intrinsic to scalar's bits. */
+ * The instruction has two encodings: VEX, which is AVX-VNNI, and EVEX, which is AVX-512 VNNI with VL. For the tests this file is compiled with
+ * QUERN_EVEX, so that a CPU with either of them can hold the code above the intrinsic to scalar's bits, and with QUERN_MODEL, where instructions
+ * of AVX2 stand in for it. */
 #include "kernels/ahead.h"
 #include "kernels/levels.h"
 #include "kernels/panel.h"
@@ -14,11 +15,22 @@
 
 #include "kernels/x86/groups256.h"
 
-#ifdef QUERN_EVEX
+#if defined(QUERN_EVEX)
 #define dpbusd _mm256_dpbusd_epi32
 #define TABLE kernels_avxvnni_evex
 #define LEVEL "avxvnni(evex)"
 extern const struct kernels TABLE; /* no level of its own: levels.h does not know it */
+#elif defined(QUERN_MODEL)
+/* The products of bytes 0 and 2 of each lane, and of bytes 1 and 3, widened to 16 bits, where VPMADDWD is exact. */
+INLINE __m256i dpbusd(__m256i sum, __m256i u, __m256i s)
+{
+    __m256i even = _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
+    __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
+    return _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
+}
+#define TABLE kernels_avxvnni_model
+#define LEVEL "avxvnni(model)"
+extern const struct kernels TABLE;
 #else
 #define dpbusd _mm256_dpbusd_avx_epi32
 #define TABLE kernels_avxvnni
@@ -37,6 +49,44 @@ enum {
 /* t = 0 .. n - 1, n a constant where this is inlined. Clang 14 unrolls what has a constant end before it is inlined, and leaves all else a loop. */
 #define EACH_TOKEN(t, n) _Pragma("GCC unroll 4") for (int t = 0; t < MOST_ABREAST; t++) if (t < (n))
 
+/* Integer scales and what they are multiplied with, for 8 rows. What of it is used depends on the type. */
+struct scales {
+    __m256i scale0;  /* Q4_K, Q5_K: 0..63; Q6_K: of columns 0..15, -128..127 */
+    __m256i scale1;  /* Q6_K: of columns 16..31 */
+    __m256 d;
+    __m256 min;      /* Q4_K, Q5_K: dmin * min, exact */
+};
+
+INLINE void load_scales_k(struct scales *s, const uint16_t *d, const uint16_t *dmin, const uint8_t scale[8][16], const uint8_t min[4][16], size_t i,
+                          int half)
+{
+    __m256i packed = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(scale[i] + half * 8)));
+    __m256i m = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(min[i % 4] + half * 8)));
+    m = i < 4 ? _mm256_and_si256(m, _mm256_set1_epi32(15)) : _mm256_srli_epi32(m, 4);
+    m = _mm256_or_si256(m, _mm256_slli_epi32(_mm256_srli_epi32(packed, 6), 4));
+    s->scale0 = _mm256_and_si256(packed, _mm256_set1_epi32(63));
+    s->d = halves(d + half * 8);
+    s->min = _mm256_mul_ps(halves(dmin + half * 8), _mm256_cvtepi32_ps(m));
+}
+
+INLINE void load_scales(enum gguf_type type, struct scales *s, const void *panel, size_t n_groups, size_t i, int half)
+{
+    if (type == GGUF_TYPE_Q4_K) {
+        const struct panel_q4_k *b = (const struct panel_q4_k *)panel + i / 8;
+        load_scales_k(s, b->d, b->dmin, b->scale, b->min, i % 8, half);
+    } else if (type == GGUF_TYPE_Q5_K) {
+        const struct panel_q5_k *b = (const struct panel_q5_k *)panel + i / 8;
+        load_scales_k(s, b->d, b->dmin, b->scale, b->min, i % 8, half);
+    } else if (type == GGUF_TYPE_Q6_K) {
+        const int8_t *scale = panel_q6_scales(panel) + i * 32 + half * 8;
+        s->scale0 = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)scale));
+        s->scale1 = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(scale + 16)));
+        s->d = halves(panel_q6_d(panel, n_groups) + i / 8 * 16 + half * 8);
+    } else {
+        s->d = halves(panel_0_d(panel) + i * 16 + half * 8);
+    }
+}
+
 /* A group of 32 columns for 8 rows, ready to multiply. What of it is used depends on the type. */
 struct group {
     __m256i q[8];          /* line j: quants as unsigned bytes */
@@ -47,7 +97,10 @@ struct group {
 /* Group i of a panel of n_groups groups, half 0 or 1 of the rows. */
 INLINE void load_group(enum gguf_type type, struct group *g, const void *panel, size_t n_groups, size_t i, int half)
 {
-    load_quants(type, g->q, panel, n_groups, i, half);
+    const struct packed packed = find_group(type, panel, n_groups, i / GROUPS_PER_K, i % GROUPS_PER_K);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++)
+        g->q[j] = unpack_line(type, &packed, j, half);
     struct scales s;
     load_scales(type, &s, panel, n_groups, i, half);
     g->d = s.d;

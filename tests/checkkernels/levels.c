@@ -8,8 +8,8 @@
 
 #include <cpuid.h>
 
-extern const struct kernels kernels_avxvnni_evex;                    /* see kernels/x86/avxvnni.c */
-extern const struct kernels kernels_avx512_model, kernels_amx_model; /* see kernels/x86/amx.c */
+extern const struct kernels kernels_avxvnni_evex, kernels_avxvnni_model; /* see kernels/x86/avxvnni.c */
+extern const struct kernels kernels_avx512_model, kernels_amx_model;     /* see kernels/x86/amx.c */
 #endif
 
 int levels_under_test(const struct kernels *levels[], int max)
@@ -21,6 +21,8 @@ int levels_under_test(const struct kernels *levels[], int max)
 #if defined(__x86_64__)
     if (n < max && kernels_by_name("avx512", NULL))
         levels[n++] = &kernels_avxvnni_evex;
+    if (n < max && kernels_by_name("avx2", NULL))
+        levels[n++] = &kernels_avxvnni_model;
     const struct kernels *models[] = {&kernels_avx512_model, &kernels_amx_model};
     for (size_t i = 0; i < COUNT_OF(models) && n < max; i++)
         levels[n++] = models[i];
