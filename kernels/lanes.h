@@ -21,6 +21,7 @@
  *   V16_ROWS                          how many rows of 16 lanes the registers hold as accumulators
  */
 
+#include "kernels/ahead.h"
 #include "kernels/kernels.h"
 
 #include <math.h>
@@ -245,7 +246,7 @@ INLINE void matmul_float(int element, size_t element_bytes, const void *panels, 
                 a[i] = x->x + (size_t)(t + i) * n_cols;
                 c[i] = y + (size_t)(t + i) * y_stride;
             }
-            tile(element, n, c, true, a, &(struct lane_rows){.b = {b}, .n = {x->n_cols}, .stride = PANEL_ROWS});
+            tile(element, n, c, true, a, &(struct lane_rows){.b = {b}, .ahead = {AHEAD}, .n = {x->n_cols}, .stride = PANEL_ROWS});
         }
     }
 }
@@ -440,7 +441,23 @@ static void attention(const struct attention_tile *t)
     }
 }
 
-/* The entries that every level has from here. */
+/* ---- what every level's file ends with ---- */
+
+/* each(name, type) for the quantised types; the names are those that their kernels bear. */
+#define QUANTISED_TYPES(each)                                                                                                          \
+    each(q4_k, GGUF_TYPE_Q4_K) each(q5_k, GGUF_TYPE_Q5_K) each(q6_k, GGUF_TYPE_Q6_K)                                                   \
+        each(q4_0, GGUF_TYPE_Q4_0) each(q5_0, GGUF_TYPE_Q5_0) each(q8_0, GGUF_TYPE_Q8_0)
+
+/* matmul_NAME, where the level has a matmul() that takes the type, a constant, before everything else. */
+#define MATMUL_OF_TYPE(name, type)                                                                                                     \
+    static void matmul_##name(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)                     \
+    {                                                                                                                                  \
+        matmul(type, panels, n_panels, x, y, y_stride);                                                                                \
+    }
+
+/* All of a level's table but its name: what is above, and the level's own read_all and matmul_NAME. */
+#define MATMUL_ENTRY(name, type) [type] = matmul_##name,
 #define LANES_KERNELS                                                                                                                  \
     .quantize = quantize, .rms_norm = rms_norm, .rope = rope, .swiglu = swiglu, .add = add, .softmax = softmax, .attention = attention, \
-    .to_f16 = to_f16
+    .to_f16 = to_f16, .read_all = read_all, .matmul = {                                                                                \
+        [GGUF_TYPE_F32] = matmul_f32, [GGUF_TYPE_F16] = matmul_f16, [GGUF_TYPE_BF16] = matmul_bf16, QUANTISED_TYPES(MATMUL_ENTRY)}

@@ -307,12 +307,7 @@ static void add_q8_0(const void *panel, size_t n_groups, size_t g, const struct 
     {                                                                                                                                  \
         matmul_groups(add_##name, type, panels, n_panels, x, y, y_stride);                                                             \
     }
-MATMUL(q4_k, GGUF_TYPE_Q4_K)
-MATMUL(q5_k, GGUF_TYPE_Q5_K)
-MATMUL(q6_k, GGUF_TYPE_Q6_K)
-MATMUL(q4_0, GGUF_TYPE_Q4_0)
-MATMUL(q5_0, GGUF_TYPE_Q5_0)
-MATMUL(q8_0, GGUF_TYPE_Q8_0)
+QUANTISED_TYPES(MATMUL)
 
 static uint64_t read_all(const void *p, size_t n)
 {
@@ -327,20 +322,4 @@ static uint64_t read_all(const void *p, size_t n)
     return x0 ^ x1 ^ x2 ^ x3;
 }
 
-const struct kernels kernels_scalar = {
-    .level = "scalar",
-    LANES_KERNELS,
-    .matmul =
-        {
-            [GGUF_TYPE_F32] = matmul_f32,
-            [GGUF_TYPE_F16] = matmul_f16,
-            [GGUF_TYPE_BF16] = matmul_bf16,
-            [GGUF_TYPE_Q4_0] = matmul_q4_0,
-            [GGUF_TYPE_Q5_0] = matmul_q5_0,
-            [GGUF_TYPE_Q8_0] = matmul_q8_0,
-            [GGUF_TYPE_Q4_K] = matmul_q4_k,
-            [GGUF_TYPE_Q5_K] = matmul_q5_k,
-            [GGUF_TYPE_Q6_K] = matmul_q6_k,
-        },
-    .read_all = read_all,
-};
+const struct kernels kernels_scalar = {.level = "scalar", LANES_KERNELS};

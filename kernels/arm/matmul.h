@@ -176,18 +176,7 @@ INLINE void matmul(enum gguf_type type, const void *panels, size_t n_panels, con
     }
 }
 
-#define MATMUL(name, type)                                                                                                             \
-    static void matmul_##name(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)                     \
-    {                                                                                                                                  \
-        matmul(type, panels, n_panels, x, y, y_stride);                                                                                \
-    }
-MATMUL(q4_k, GGUF_TYPE_Q4_K)
-MATMUL(q5_k, GGUF_TYPE_Q5_K)
-MATMUL(q6_k, GGUF_TYPE_Q6_K)
-MATMUL(q4_0, GGUF_TYPE_Q4_0)
-MATMUL(q5_0, GGUF_TYPE_Q5_0)
-MATMUL(q8_0, GGUF_TYPE_Q8_0)
-#undef MATMUL
+QUANTISED_TYPES(MATMUL_OF_TYPE)
 
 static uint64_t read_all(const void *p, size_t n)
 {
@@ -203,17 +192,3 @@ static uint64_t read_all(const void *p, size_t n)
     a = veorq_u64(veorq_u64(a, b), veorq_u64(c, d));
     return vgetq_lane_u64(a, 0) ^ vgetq_lane_u64(a, 1);
 }
-
-/* The entries that every level of this folder has from here. */
-#define ARM_KERNELS                                                                                                                    \
-    LANES_KERNELS, .read_all = read_all, .matmul = {                                                                                   \
-        [GGUF_TYPE_F32] = matmul_f32,                                                                                                  \
-        [GGUF_TYPE_F16] = matmul_f16,                                                                                                  \
-        [GGUF_TYPE_BF16] = matmul_bf16,                                                                                                \
-        [GGUF_TYPE_Q4_0] = matmul_q4_0,                                                                                                \
-        [GGUF_TYPE_Q5_0] = matmul_q5_0,                                                                                                \
-        [GGUF_TYPE_Q8_0] = matmul_q8_0,                                                                                                \
-        [GGUF_TYPE_Q4_K] = matmul_q4_k,                                                                                                \
-        [GGUF_TYPE_Q5_K] = matmul_q5_k,                                                                                                \
-        [GGUF_TYPE_Q6_K] = matmul_q6_k,                                                                                                \
-    }

@@ -282,16 +282,6 @@ INLINE void matmul(enum gguf_type type, const char *panels, size_t n_panels, con
     _tile_release(); /* a thread that sleeps must not carry tiles: the system would save them, and the CPU would not sleep as deeply */
 }
 
-#define MATMUL(name, type)                                                                                                             \
-    static void matmul_##name(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)                     \
-    {                                                                                                                                  \
-        matmul(type, panels, n_panels, x, y, y_stride);                                                                                \
-    }
-MATMUL(q4_k, GGUF_TYPE_Q4_K)
-MATMUL(q5_k, GGUF_TYPE_Q5_K)
-MATMUL(q6_k, GGUF_TYPE_Q6_K)
-MATMUL(q4_0, GGUF_TYPE_Q4_0)
-MATMUL(q5_0, GGUF_TYPE_Q5_0)
-MATMUL(q8_0, GGUF_TYPE_Q8_0)
+QUANTISED_TYPES(MATMUL_OF_TYPE)
 
-const struct kernels TABLE = {.level = LEVEL, X86_512_KERNELS};
+const struct kernels TABLE = {.level = LEVEL, LANES_KERNELS};

@@ -40,7 +40,7 @@ enum {
 /* A group unpacked; [half of the rows]. What of it is used depends on the type. */
 struct group {
     __m256i q[8][2];     /* [line] quants as unsigned bytes; Q8_0: as they are stored */
-    __m256i scale[2][2]; /* [half of the columns] [row] the integer scale, twice in the 16-bit halves of its lane, as VPMADDWD wants it */
+    __m256i scale[2][2]; /* [half of the columns; only Q6_K has two] [row] the integer scale, twice in the 16-bit halves of its lane, as VPMADDWD wants it */
     __m256 d[2];
     __m256 min[2];       /* Q4_K, Q5_K: dmin * min, exact */
 };
@@ -117,9 +117,8 @@ INLINE void unpack_min(const __m256 dmin[2], const uint8_t scale[16], const uint
 
 INLINE void unpack_factors(enum gguf_type type, const struct packed *g, const struct common *c, __m256 d[2], __m256 min[2])
 {
-    const uint16_t *own = panel_0_d(g->panel) + (g->block * GROUPS_PER_K + g->i) * 16;
     const bool k_quant = type == GGUF_TYPE_Q4_K || type == GGUF_TYPE_Q5_K || type == GGUF_TYPE_Q6_K;
-    EACH_HALF(h) d[h] = k_quant ? c->d[h] : halves(own + h * 8);
+    EACH_HALF(h) d[h] = k_quant ? c->d[h] : halves(panel_0_d(g->panel) + (g->block * GROUPS_PER_K + g->i) * 16 + h * 8);
     if (type == GGUF_TYPE_Q4_K)
         unpack_min(c->dmin, block_q4_k(g)->scale[g->i], block_q4_k(g)->min[g->i % 4], g->i, min);
     else if (type == GGUF_TYPE_Q5_K)
@@ -267,7 +266,9 @@ INLINE void few_tokens(enum gguf_type type, int n, const char *panel, const char
 INLINE void unpack_group(enum gguf_type type, struct group *g, const struct packed *packed, const struct common *common)
 {
     EACH(j, 8) EACH_HALF(h) g->q[j][h] = unpack_line(type, packed, j, h);
-    EACH(half, 2) unpack_scales(type, packed, half, g->scale[half]);
+    unpack_scales(type, packed, 0, g->scale[0]);
+    if (type == GGUF_TYPE_Q6_K)
+        unpack_scales(type, packed, 1, g->scale[1]);
     unpack_factors(type, packed, common, g->d, g->min);
 }
 
@@ -332,16 +333,6 @@ INLINE void matmul(enum gguf_type type, const void *panels, size_t n_panels, con
     }
 }
 
-#define MATMUL(name, type)                                                                                                             \
-    static void matmul_##name(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)                     \
-    {                                                                                                                                  \
-        matmul(type, panels, n_panels, x, y, y_stride);                                                                                \
-    }
-MATMUL(q4_k, GGUF_TYPE_Q4_K)
-MATMUL(q5_k, GGUF_TYPE_Q5_K)
-MATMUL(q6_k, GGUF_TYPE_Q6_K)
-MATMUL(q4_0, GGUF_TYPE_Q4_0)
-MATMUL(q5_0, GGUF_TYPE_Q5_0)
-MATMUL(q8_0, GGUF_TYPE_Q8_0)
+QUANTISED_TYPES(MATMUL_OF_TYPE)
 
-const struct kernels kernels_avx2 = {.level = "avx2", X86_256_KERNELS};
+const struct kernels kernels_avx2 = {.level = "avx2", LANES_KERNELS};

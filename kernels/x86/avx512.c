@@ -176,11 +176,6 @@ INLINE void tokens_q8_0(const struct group *g, const struct act *x, size_t at, i
         }                                                                                                                              \
     }
 
-MATMUL(q4_k, GGUF_TYPE_Q4_K)
-MATMUL(q5_k, GGUF_TYPE_Q5_K)
-MATMUL(q6_k, GGUF_TYPE_Q6_K)
-MATMUL(q4_0, GGUF_TYPE_Q4_0)
-MATMUL(q5_0, GGUF_TYPE_Q5_0)
-MATMUL(q8_0, GGUF_TYPE_Q8_0)
+QUANTISED_TYPES(MATMUL)
 
-const struct kernels TABLE = {.level = LEVEL, X86_512_KERNELS};
+const struct kernels TABLE = {.level = LEVEL, LANES_KERNELS};

@@ -109,18 +109,4 @@ static uint64_t read_all(const void *p, size_t n)
     return x[0] ^ x[1] ^ x[2] ^ x[3];
 }
 
-/* The entries of a level's table, once it has its matmul_*. */
-#define X86_256_KERNELS                                                                                                                \
-    LANES_KERNELS, .read_all = read_all, .matmul = {                                                                                   \
-        [GGUF_TYPE_F32] = matmul_f32,                                                                                                  \
-        [GGUF_TYPE_F16] = matmul_f16,                                                                                                  \
-        [GGUF_TYPE_BF16] = matmul_bf16,                                                                                                \
-        [GGUF_TYPE_Q4_0] = matmul_q4_0,                                                                                                \
-        [GGUF_TYPE_Q5_0] = matmul_q5_0,                                                                                                \
-        [GGUF_TYPE_Q8_0] = matmul_q8_0,                                                                                                \
-        [GGUF_TYPE_Q4_K] = matmul_q4_k,                                                                                                \
-        [GGUF_TYPE_Q5_K] = matmul_q5_k,                                                                                                \
-        [GGUF_TYPE_Q6_K] = matmul_q6_k,                                                                                                \
-    }
-
 #endif

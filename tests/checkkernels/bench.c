@@ -260,7 +260,7 @@ void bench(const char *filter)
     printf("one cycle is about %.3f ns (estimated by a chain of additions); one thread, median of %d repeats; cache: %zu KiB, memory: %zu MiB of "
            "weights with %d columns\n", cycle_ns, REPEATS, near_bytes >> 10, far_bytes >> 20, COLUMNS);
     const struct kernels *levels[16];
-    int n_levels = levels_under_test(levels, (int)COUNT_OF(levels));
+    int n_levels = levels_under_test(levels, (int)COUNT_OF(levels), false);
     for (int l = 0; l < n_levels; l++) {
         const struct kernels *k = levels[l];
         for (size_t i = 0; i < COUNT_OF(all_types); i++) {

@@ -79,8 +79,9 @@ void quantize_all(const struct kernels *k, const struct act *a);
 
 /* ---- levels.c ---- */
 
-/* The levels this CPU can run, and code that only this program links; returns their number. */
-int levels_under_test(const struct kernels *levels[], int max);
+/* The levels this CPU can run, and code that only this program links; returns their number. models: also those whose instructions are
+ * played by others, which there is no use in timing. */
+int levels_under_test(const struct kernels *levels[], int max, bool models);
 /* Whether a level is offered exactly where the CPU has it and the system saves its registers. */
 void check_features(const struct kernels *unused, int unused_too);
 /* Whether the level just checked has left no tiles behind in this thread. */

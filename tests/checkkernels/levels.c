@@ -12,7 +12,7 @@ extern const struct kernels kernels_avxvnni_evex, kernels_avxvnni_model; /* see 
 extern const struct kernels kernels_avx512_model, kernels_amx_model;     /* see kernels/x86/amx.c */
 #endif
 
-int levels_under_test(const struct kernels *levels[], int max)
+int levels_under_test(const struct kernels *levels[], int max, bool models)
 {
     const char *names[16];
     int n = kernels_available(names, max < (int)COUNT_OF(names) ? max : (int)COUNT_OF(names));
@@ -21,11 +21,12 @@ int levels_under_test(const struct kernels *levels[], int max)
 #if defined(__x86_64__)
     if (n < max && kernels_by_name("avx512", NULL))
         levels[n++] = &kernels_avxvnni_evex;
-    if (n < max && kernels_by_name("avx2", NULL))
-        levels[n++] = &kernels_avxvnni_model;
-    const struct kernels *models[] = {&kernels_avx512_model, &kernels_amx_model};
-    for (size_t i = 0; i < COUNT_OF(models) && n < max; i++)
-        levels[n++] = models[i];
+    const struct kernels *model[] = {kernels_by_name("avx2", NULL) ? &kernels_avxvnni_model : NULL, &kernels_avx512_model, &kernels_amx_model};
+    for (size_t i = 0; models && i < COUNT_OF(model) && n < max; i++)
+        if (model[i])
+            levels[n++] = model[i];
+#else
+    (void)models;
 #endif
     return n;
 }

@@ -107,7 +107,7 @@ static int check_all(void)
     }
     run_check("levels", "features", check_features, NULL, 0);
     const struct kernels *levels[16];
-    int n_levels = levels_under_test(levels, (int)COUNT_OF(levels));
+    int n_levels = levels_under_test(levels, (int)COUNT_OF(levels), true);
     for (int l = 0; l < n_levels; l++) {
         const struct kernels *k = levels[l];
         for (size_t i = 0; i < COUNT_OF(all_types); i++) {
