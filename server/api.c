@@ -48,6 +48,12 @@ void api_engine_ready(struct api *a, struct engine *engine)
     net_wake(a->net);
 }
 
+void api_engine_failed(struct api *a)
+{
+    atomic_store(&a->failed, true);
+    net_wake(a->net);
+}
+
 /* ---- answers ---- */
 
 /* In the form of the API that was asked. */
@@ -255,6 +261,8 @@ static bool answer(struct api *a, struct exchange *x, const struct http_parser *
         json_writer_free(&w);
         return true;
     }
+    if (!a->engine && !(route->flags & EARLY) && atomic_load(&a->failed))
+        return api_fail(err, 503, "model_failed", NULL, "The model cannot be loaded; the server's log says why.");
     if (!a->engine && !(route->flags & EARLY) && a->options.wait_for_engine && !a->cut)
         return wait_for_engine(a, x, r, err);
     if (!a->engine && !(route->flags & EARLY))
@@ -297,7 +305,7 @@ static void on_wake(void *user)
     struct api *a = user;
     if (!a->engine)
         a->engine = atomic_load(&a->ready);
-    if (a->engine)
+    if (a->engine || atomic_load(&a->failed))
         answer_waiting(a);
     answer_events(a);
 }

@@ -14,7 +14,7 @@
  * /models, /models/NAME, /chat/completions and /responses are there without /v1 too. HEAD works wherever GET does; OPTIONS tells the methods. Every error is an OpenAI error object, but under
  * /v1/messages it is one of Anthropic's.
  *
- * Threads: everything runs on the network thread but api_engine_ready, and the events queue that the engine thread fills. */
+ * Threads: everything runs on the network thread but api_engine_ready and api_engine_failed, and the events queue that the engine thread fills. */
 #ifndef QUERN_API_H
 #define QUERN_API_H
 
@@ -44,7 +44,8 @@ void api_free(struct api *a); /* after net_close and after the engine thread has
 struct net_handler api_handler(struct api *a);
 void api_attach(struct api *a, struct net *net);
 
-/* Any thread, once: the model is loaded. */
+/* Any thread, one of them, once: the model is loaded; or it cannot be, and what waits for it is told so. */
 void api_engine_ready(struct api *a, struct engine *engine);
+void api_engine_failed(struct api *a);
 
 #endif

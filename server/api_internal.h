@@ -25,10 +25,11 @@ struct api {
     struct events events;
     struct engine *engine;         /* NULL until ready */
     _Atomic(struct engine *) ready; /* left here by api_engine_ready for the network thread */
+    atomic_bool failed;             /* by api_engine_failed */
     struct metrics metrics;
     struct answer *answers; /* those that the engine works on */
     struct waiting *waiting, **last_waiting; /* in the order they came */
-    bool cut;
+    bool cut; /* nothing waits any more */
     time_t started;
 };
 

@@ -63,7 +63,8 @@ static void *engine_thread(void *arg)
     struct engine *engine = engine_open(&s->options.engine, &s->load_error);
     if (!engine) {
         atomic_store(&s->load_failed, true);
-        net_quit(s->net);
+        api_engine_failed(s->api);
+        net_stop(s->net); /* not at once: who waits is told */
         return NULL;
     }
     const struct engine_info *info = engine_info(engine);

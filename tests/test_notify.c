@@ -521,6 +521,22 @@ START_TEST(waits_in_vain)
 }
 END_TEST
 
+START_TEST(waits_for_a_model_that_fails)
+{
+    int port, fd = listening_socket(&port);
+    struct server s = server_start((const char *const[]){"-m", "tests/data/gguf/overlap.gguf", NULL}, &(struct start){.inherit = fd, .not_ready = true, .hold_engine = true});
+    struct client c = client_open(port), silent = client_open(port);
+    send_say_ok(&c);
+    struct response r = ask(port, "GET", "/health", "", NULL);
+    response_free(&r);
+    server_release(&s);
+    expect_status(&c, 503, "model_failed");
+    ck_assert_int_eq(server_end(&s, 0), 1);
+    client_close(&silent);
+    close(fd);
+}
+END_TEST
+
 START_TEST(wrong_inheritance)
 {
     int port, good = listening_socket(&port), plain = socket(AF_INET, SOCK_STREAM, 0), datagrams = socket(AF_INET, SOCK_DGRAM, 0), file[2];
@@ -603,6 +619,7 @@ int main(void)
     tcase_add_test(t, inherited_socket);
     tcase_add_test(t, waits_for_the_model);
     tcase_add_test(t, waits_in_vain);
+    tcase_add_test(t, waits_for_a_model_that_fails);
     tcase_add_test(t, wrong_inheritance);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
