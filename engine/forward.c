@@ -517,7 +517,8 @@ static int tile_rows(const struct forward *f, int first)
 struct attention_step {
     struct forward *f;
     int n_tiles;
-    int *first; /* [n_tiles]: first row; tiles are ordered as the rows are */
+    int *first;  /* [n_tiles]: first row; tiles are ordered as the rows are */
+    int n_parts; /* into which the heads that share a KV head are divided, so that there is a piece for every thread */
 };
 
 static void attention_piece(void *arg, int piece, int thread)
@@ -526,8 +527,10 @@ static void attention_piece(void *arg, int piece, int thread)
     struct forward *f = step->f;
     const struct model_shape *s = &f->model->shape;
     /* The last tiles of a prompt look at the most positions: begin with them, so that no thread ends with a long one. */
-    int first = step->first[step->n_tiles - 1 - piece / s->n_kv_heads], kv_head = piece % s->n_kv_heads;
-    int n = tile_rows(f, first), group = s->n_heads / s->n_kv_heads;
+    int part = piece % step->n_parts, kv_head = piece / step->n_parts % s->n_kv_heads;
+    int first = step->first[step->n_tiles - 1 - piece / step->n_parts / s->n_kv_heads], n = tile_rows(f, first);
+    int group = s->n_heads / s->n_kv_heads, first_head = kv_head * group + group * part / step->n_parts;
+    int n_heads = kv_head * group + group * (part + 1) / step->n_parts - first_head;
     const struct kv_sequence *sequence = f->rows[first].sequence;
     int n_keys = f->rows[first + n - 1].position + 1;
 
@@ -537,20 +540,20 @@ static void attention_piece(void *arg, int piece, int thread)
         scratch->keys[b] = kv_keys(f->kv, f->layer, kv_head, sequence->blocks[b]);
         scratch->values[b] = kv_values(f->kv, f->layer, kv_head, sequence->blocks[b]);
     }
-    /* Rows of the tile: token by token, and the heads that share this KV head; in runs that the arrays hold. */
+    /* Rows of the tile: token by token, and the heads of the part; in runs that the arrays hold. */
     const float *q[ATTENTION_ROWS];
     float *out[ATTENTION_ROWS];
     int limit[ATTENTION_ROWS];
     struct attention_tile tile = {.head_dim = s->head_dim, .scale = 1.0f / sqrtf((float)s->head_dim), .q = q, .out = out, .limit = limit,
                                   .k = scratch->keys, .v = scratch->values, .scratch = scratch->attention};
-    for (int i = 0; i < n * group; i++) {
-        size_t row = (size_t)(first + i / group), head = (size_t)(kv_head * group + i % group);
+    for (int i = 0; i < n * n_heads; i++) {
+        size_t row = (size_t)(first + i / n_heads), head = (size_t)(first_head + i % n_heads);
         size_t at = (row * (size_t)s->n_heads + head) * (size_t)s->head_dim;
         q[tile.n_rows] = f->q + at;
         out[tile.n_rows] = f->heads.x + at;
         tile.n_keys = limit[tile.n_rows] = f->rows[row].position + 1;
         pairs += tile.n_keys;
-        if (++tile.n_rows == ATTENTION_ROWS || i == n * group - 1) {
+        if (++tile.n_rows == ATTENTION_ROWS || i == n * n_heads - 1) {
             f->model->kernels->attention(&tile);
             tile.n_rows = 0;
         }
@@ -560,10 +563,16 @@ static void attention_piece(void *arg, int piece, int thread)
 
 static void attend(struct forward *f)
 {
-    struct attention_step step = {f, 0, f->tile_first};
+    const struct model_shape *s = &f->model->shape;
+    struct attention_step step = {f, 0, f->tile_first, 1};
     for (int first = 0; first < f->n_rows; first += tile_rows(f, first))
         step.first[step.n_tiles++] = first;
-    threads_run(f->pool, step.n_tiles * f->model->shape.n_kv_heads, attention_piece, &step);
+    int pieces = step.n_tiles * s->n_kv_heads, group = s->n_heads / s->n_kv_heads;
+    if (pieces < f->n_threads) { /* heads of different parts read the same keys and values, at best at the same time */
+        step.n_parts = (f->n_threads + pieces - 1) / pieces;
+        step.n_parts = step.n_parts > group ? group : step.n_parts;
+    }
+    threads_run(f->pool, pieces * step.n_parts, attention_piece, &step);
 }
 
 /* ---- the pass ---- */

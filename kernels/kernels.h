@@ -31,7 +31,8 @@ enum {
 
 /* Activations of n_tokens rows, quantised to 8 bits in groups of ACT_GROUP columns, group-major so that a kernel that walks
  * the columns of a panel reads them in order:
- *   scale d = max|x| / 127 of the group; q = x * (1 / d) rounded to nearest even; sum = d * (q[0] + .. + q[31]). */
+ *   scale d = max|x| / reach, where reach is that of 127, 126, 125, 124 which leaves the least squared error in the group;
+ *   q = x * (1 / d) rounded to nearest even; sum = d * (q[0] + .. + q[31]). */
 struct act {
     int n_tokens;
     int n_cols;       /* a multiple of ACT_GROUP */

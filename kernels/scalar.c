@@ -45,16 +45,25 @@ static void v16_store_f16(uint16_t *p, v16 v)
 {
     EACH p[i_] = f32_to_f16(v.f[i_]);
 }
-static int v16_store_i8(int8_t *p, v16 v)
+static void v16_store_i8(int8_t *p, v16 v, int16_t pair[2])
 {
-    int sum = 0;
-    EACH sum += p[i_] = (int8_t)v.f[i_];
-    return sum;
+    pair[0] = pair[1] = 0;
+    EACH
+    {
+        p[i_] = (int8_t)v.f[i_];
+        pair[i_ / 2 % 2] = (int16_t)(pair[i_ / 2 % 2] + p[i_]);
+    }
 }
 static v16 v16_set1(float x)
 {
     v16 v;
     EACH v.f[i_] = x;
+    return v;
+}
+static v16 v16_spread(const float *p)
+{
+    v16 v;
+    EACH v.f[i_] = p[i_ / 4];
     return v;
 }
 static v16 v16_add(v16 a, v16 b)

@@ -50,12 +50,17 @@ LANES void v16_store_f16(uint16_t *p, v16 v)
     for (int i = 0; i < 4; i++)
         vst1_u16(p + i * 4, vreinterpret_u16_f16(vcvt_f16_f32(v.p[i])));
 }
-LANES int v16_store_i8(int8_t *p, v16 v)
+LANES void v16_store_i8(int8_t *p, v16 v, int16_t pair[2])
 {
     int16x8_t lo = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(v.p[0])), vmovn_s32(vcvtnq_s32_f32(v.p[1])));
     int16x8_t hi = vcombine_s16(vmovn_s32(vcvtnq_s32_f32(v.p[2])), vmovn_s32(vcvtnq_s32_f32(v.p[3])));
-    vst1q_s8(p, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
-    return vaddvq_s16(vaddq_s16(lo, hi));
+    int8x16_t q = vcombine_s8(vmovn_s16(lo), vmovn_s16(hi));
+    vst1q_s8(p, q);
+    int16x8_t sums = vpaddlq_s8(q);
+    int16x4_t s = vadd_s16(vget_low_s16(sums), vget_high_s16(sums));
+    s = vadd_s16(s, vext_s16(s, s, 2));
+    vst1_lane_s16(pair, s, 0);
+    vst1_lane_s16(pair + 1, s, 1);
 }
 LANES v16 v16_set1(float x)
 {
@@ -65,6 +70,11 @@ LANES v16 v16_set1(float x)
         __asm__ volatile("" : "+w"(x));
     float32x4_t v = vdupq_n_f32(x);
     return (v16){{v, v, v, v}};
+}
+LANES v16 v16_spread(const float *p)
+{
+    float32x4_t x = vld1q_f32(p);
+    return (v16){{vdupq_laneq_f32(x, 0), vdupq_laneq_f32(x, 1), vdupq_laneq_f32(x, 2), vdupq_laneq_f32(x, 3)}};
 }
 LANES v16 v16_add(v16 a, v16 b)
 {

@@ -2,17 +2,15 @@
 #ifndef QUERN_LANES256_H
 #define QUERN_LANES256_H
 
-#include <immintrin.h>
+#include "kernels/x86/lanes128.h"
+
 #include <stdbool.h>
-#include <stdint.h>
 
 typedef struct {
     __m256 lo, hi;
 } v16;
 
 enum { V16_ROWS = 6 }; /* 12 accumulators, 2 columns and 1 broadcast of 16 registers */
-
-#define LANES static inline __attribute__((always_inline))
 
 LANES v16 v16_load(const float *p)
 {
@@ -40,20 +38,22 @@ LANES void v16_store_f16(uint16_t *p, v16 v)
     _mm_storeu_si128((void *)p, _mm256_cvtps_ph(v.lo, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((void *)(p + 8), _mm256_cvtps_ph(v.hi, _MM_FROUND_TO_NEAREST_INT));
 }
-LANES int v16_store_i8(int8_t *p, v16 v)
+LANES void v16_store_i8(int8_t *p, v16 v, int16_t pair[2])
 {
     __m256i w = _mm256_packs_epi32(_mm256_cvtps_epi32(v.lo), _mm256_cvtps_epi32(v.hi));
     w = _mm256_permute4x64_epi64(w, _MM_SHUFFLE(3, 1, 2, 0));
-    _mm_storeu_si128((void *)p, _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
-    w = _mm256_madd_epi16(w, _mm256_set1_epi16(1));
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, _MM_SHUFFLE(1, 0, 3, 2)));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, _MM_SHUFFLE(2, 3, 0, 1)));
-    return _mm_cvtsi128_si32(s);
+    __m128i q = _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
+    _mm_storeu_si128((void *)p, q);
+    store_pair(pair, q);
 }
 LANES v16 v16_set1(float x)
 {
     return (v16){_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+LANES v16 v16_spread(const float *p)
+{
+    __m256 x = _mm256_broadcast_ps((const void *)p);
+    return (v16){_mm256_permutevar_ps(x, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)), _mm256_permutevar_ps(x, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3))};
 }
 LANES v16 v16_add(v16 a, v16 b)
 {

@@ -2,15 +2,13 @@
 #ifndef QUERN_LANES512_H
 #define QUERN_LANES512_H
 
-#include <immintrin.h>
+#include "kernels/x86/lanes128.h"
+
 #include <stdbool.h>
-#include <stdint.h>
 
 typedef __m512 v16;
 
 enum { V16_ROWS = 12 };
-
-#define LANES static inline __attribute__((always_inline))
 
 LANES v16 v16_load(const float *p)
 {
@@ -32,15 +30,19 @@ LANES void v16_store_f16(uint16_t *p, v16 v)
 {
     _mm256_storeu_si256((void *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
-LANES int v16_store_i8(int8_t *p, v16 v)
+LANES void v16_store_i8(int8_t *p, v16 v, int16_t pair[2])
 {
-    __m512i w = _mm512_cvtps_epi32(v);
-    _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8(w));
-    return _mm512_reduce_add_epi32(w);
+    __m128i q = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
+    _mm_storeu_si128((void *)p, q);
+    store_pair(pair, q);
 }
 LANES v16 v16_set1(float x)
 {
     return _mm512_set1_ps(x);
+}
+LANES v16 v16_spread(const float *p)
+{
+    return _mm512_permutevar_ps(_mm512_broadcast_f32x4(_mm_loadu_ps(p)), _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3));
 }
 LANES v16 v16_add(v16 a, v16 b)
 {

@@ -19,7 +19,7 @@ typedef struct { float f[8]; } __m256;
 typedef struct { float f[4]; } __m128;
 typedef union { int32_t d[16]; uint32_t u[16]; uint16_t w[32]; int8_t b[64]; uint8_t c[64]; } __m512i;
 typedef union { uint16_t w[16]; } __m256i;
-typedef union { int8_t b[16]; uint8_t c[16]; } __m128i;
+typedef union { uint32_t u[4]; uint16_t w[8]; int8_t b[16]; uint8_t c[16]; } __m128i;
 typedef uint16_t __mmask16;
 
 enum { _MM_FROUND_TO_NEAREST_INT = 0, _MM_FROUND_NO_EXC = 8, _CMP_GE_OQ = 29, _CMP_GT_OQ = 30 };
@@ -116,6 +116,8 @@ MODEL_FLOAT(_mm512_abs_ps, (__m512 a), fabsf(a.f[i_]))
 MODEL_FLOAT(_mm512_roundscale_ps, (__m512 a, int rounding), rounding == _MM_FROUND_NO_EXC ? rintf(a.f[i_]) : (float)NAN)
 MODEL_FLOAT(_mm512_scalef_ps, (__m512 a, __m512 n), ldexpf(a.f[i_], (int)floorf(n.f[i_])))
 MODEL_FLOAT(_mm512_maskz_mov_ps, (__mmask16 m, __m512 a), m >> i_ & 1 ? a.f[i_] : 0.0f)
+MODEL_FLOAT(_mm512_permutevar_ps, (__m512 a, __m512i lanes), a.f[(i_ & ~3) + (lanes.d[i_] & 3)])
+MODEL_FLOAT(_mm512_broadcast_f32x4, (__m128 a), a.f[i_ % 4])
 MODEL_FLOAT(_mm512_cvtepi32_ps, (__m512i a), (float)a.d[i_])
 MODEL_FLOAT(_mm512_cvtph_ps, (__m256i a), f16_to_f32(a.w[i_]))
 MODEL_FLOAT(_mm512_shuffle_f32x4, (__m512 a, __m512 b, int s), (i_ < 8 ? a : b).f[(s >> i_ / 4 * 2 & 3) * 4 + i_ % 4])
@@ -163,6 +165,12 @@ MODEL __m128 _mm256_extractf128_ps(__m256 a, int half)
     memcpy(&v, a.f + half * 4, sizeof v);
     return v;
 }
+MODEL __m128 _mm_loadu_ps(const float *p)
+{
+    __m128 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
 MODEL __m128 _mm_add_ps(__m128 a, __m128 b)
 {
     EACH_LANE(4) a.f[i_] += b.f[i_];
@@ -197,6 +205,9 @@ MODEL float _mm_cvtss_f32(__m128 a)
     }
 MODEL_INT(_mm512_setzero_si512, (void), 16, d, 0)
 MODEL_INT(_mm512_set1_epi32, (int x), 16, d, x)
+MODEL_INT(_mm512_setr_epi32,
+          (int x0, int x1, int x2, int x3, int x4, int x5, int x6, int x7, int x8, int x9, int x10, int x11, int x12, int x13, int x14, int x15), 16, d,
+          ((const int[]){x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15}[i_]))
 MODEL_INT(_mm512_set1_epi8, (int x), 64, b, (int8_t)x)
 MODEL_INT(_mm512_and_si512, (__m512i a, __m512i b), 16, u, a.u[i_] & b.u[i_])
 MODEL_INT(_mm512_or_si512, (__m512i a, __m512i b), 16, u, a.u[i_] | b.u[i_])
@@ -249,11 +260,36 @@ MODEL __m256i _mm512_cvtps_ph(__m512 a, int rounding)
     EACH_LANE(16) v.w[i_] = f32_to_f16(a.f[i_]);
     return v;
 }
-MODEL int _mm512_reduce_add_epi32(__m512i a)
+MODEL __m128i _mm_set1_epi8(int x)
 {
-    int sum = 0;
-    EACH_LANE(16) sum += a.d[i_];
-    return sum;
+    __m128i v;
+    EACH_LANE(16) v.b[i_] = (int8_t)x;
+    return v;
+}
+MODEL __m128i _mm_maddubs_epi16(__m128i a, __m128i b)
+{
+    __m128i v;
+    EACH_LANE(8)
+    {
+        int sum = a.c[i_ * 2] * b.b[i_ * 2] + a.c[i_ * 2 + 1] * b.b[i_ * 2 + 1];
+        v.w[i_] = (uint16_t)(sum > INT16_MAX ? INT16_MAX : sum < INT16_MIN ? INT16_MIN : sum);
+    }
+    return v;
+}
+MODEL __m128i _mm_add_epi16(__m128i a, __m128i b)
+{
+    EACH_LANE(8) a.w[i_] = (uint16_t)(a.w[i_] + b.w[i_]);
+    return a;
+}
+MODEL __m128i _mm_shuffle_epi32(__m128i a, int s)
+{
+    __m128i v;
+    EACH_LANE(4) v.u[i_] = a.u[s >> i_ * 2 & 3];
+    return v;
+}
+MODEL void _mm_storeu_si32(void *p, __m128i v)
+{
+    memcpy(p, &v, 4);
 }
 
 /* ---- tiles ---- */
