@@ -103,7 +103,9 @@ void report_text(FILE *f, const struct report *r)
         fprintf(f, "\nA decode step reads %.1f MB (weights %.1f, keys and values %.1f): at the memory's speed at most %.1f tokens/s.\n"
                    "Decode reaches %.1f%% of that.%s\n",
                 (double)(m->weight_bytes + m->kv_bytes) * 1e-6, (double)m->weight_bytes * 1e-6, (double)m->kv_bytes * 1e-6, limit, share,
-                share > 100 ? " (More than all: weights this small stay in the processor's caches.)" : "");
+                share <= 100                   ? ""
+                : m->weight_bytes < 100000000 ? " (More than all: weights this small stay in the processor's caches.)"
+                                               : " (More than all: the memory has become faster since it was measured. Measure again.)");
     }
     if (o->profile && o->n_prompt > 0) {
         snprintf(what, sizeof what, "in prefill %d", o->n_prompt);

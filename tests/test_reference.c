@@ -143,8 +143,8 @@ START_TEST(every_level_and_batch)
     for (int i = 0; i < n_levels; i++) {
         static const struct {
             int threads, batch;
-        } cases[] = {{2, 64}, {1, 7}, {3, 1}, {2, 500}};
-        int n_cases = strcmp(levels[i], "scalar") == 0 ? 1 : 4; /* the specification is slow; checkkernels holds it to itself */
+        } cases[] = {{2, 64}, {1, 7}, {3, 1}, {8, 3}, {2, 500}};
+        int n_cases = strcmp(levels[i], "scalar") == 0 ? 1 : 5; /* the specification is slow; checkkernels holds it to itself */
         for (int k = 0; k < n_cases; k++) {
             struct result r = run(levels[i], cases[k].threads, cases[k].batch);
             printf("%s, %d threads, batches of %d: mean KL %.2e\n", levels[i], cases[k].threads, cases[k].batch, r.mean_kl);
