@@ -1,5 +1,5 @@
 #include "bench/figures.h"
-#include "server/json.h"
+#include "server/json/json.h"
 
 #include <errno.h>
 #include <stdio.h>

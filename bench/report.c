@@ -1,5 +1,5 @@
 #include "bench/report.h"
-#include "server/json.h"
+#include "server/json/json.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* A grammar over bytes: what a generation may say, byte by byte. It knows nothing of JSON, tokens or text; server/schema.h builds one from a JSON Schema, engine/matcher.h runs it.
+/* A grammar over bytes: what a generation may say, byte by byte. It knows nothing of JSON, tokens or text; server/schema/schema.h builds one from a JSON Schema, engine/matcher.h runs it.
  *
  * A grammar is a set of rules; a rule is a graph of nodes that ends in GRAMMAR_RETURN. Nodes are made back to front: every function that makes one is given the node that
  * follows. Rules may call one another and themselves, so nesting without bound is possible (it is a pushdown automaton); the same node may be used in many places.

@@ -34,7 +34,7 @@ if wrong:
 policy = "; ".join([
     "default-src 'none'", "script-src " + digests('script'), "style-src " + digests('style'), "img-src data:", "connect-src 'self'",
     "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"])
-lines = [f'/* Made by scripts/embed-page.py from {source.rsplit("/", 1)[-1]}: do not edit. */', '#include "server/page.h"', '',
+lines = [f'/* Made by scripts/embed-page.py from {source.rsplit("/", 1)[-1]}: do not edit. */', '#include "server/page/page.h"', '',
          f'const char page_etag[] = "\\"{hashlib.sha256(page).hexdigest()[:32]}\\"";',
          f'const char page_csp[] = "{policy}";',
          f'const size_t page_html_length = {len(page)};', 'const char page_html[] = {']

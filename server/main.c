@@ -1,6 +1,6 @@
 /* quern-server: puts the command line, the network thread and the engine thread together. */
 #include "kernels/kernels.h"
-#include "server/api.h"
+#include "server/api/api.h"
 #include "server/notify.h"
 #include "server/options.h"
 

@@ -3,7 +3,7 @@
 #define QUERN_OPTIONS_H
 
 #include "engine/engine.h"
-#include "server/net.h"
+#include "server/http/net.h"
 
 enum { MAX_ALLOWED_HOSTS = 16 };
 

@@ -2,7 +2,7 @@
 #ifndef QUERN_API_FIXTURE_H
 #define QUERN_API_FIXTURE_H
 
-#include "server/json.h"
+#include "server/json/json.h"
 #include "tests/server_fixture.h"
 
 #define CHAT "/v1/chat/completions"

@@ -1,7 +1,7 @@
 /* Fuzz target: the HTTP parser. However the bytes are cut, the outcome must be the same.
- *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER tests/fuzz_http.c server/http.c
+ *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER tests/fuzz_http.c server/http/http.c
  * The build makes a program that replays files given as arguments. */
-#include "server/http.h"
+#include "server/http/http.h"
 
 #include <stdio.h>
 #include <stdlib.h>

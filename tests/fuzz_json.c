@@ -1,7 +1,7 @@
 /* Fuzz target: the JSON reader. What it accepts must come back the same when written and read again.
- *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER tests/fuzz_json.c server/json.c server/json_write.c -lm
+ *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER tests/fuzz_json.c server/json/[a-z]*.c -lm
  * The build makes a program that replays files given as arguments. */
-#include "server/json.h"
+#include "server/json/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>

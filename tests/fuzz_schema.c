@@ -1,9 +1,9 @@
 /* Fuzz target: JSON Schema to grammar, and the grammar walked at random. What is generated must be JSON of well-formed UTF-8.
- *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER tests/fuzz_schema.c server/schema*.c server/dfa.c server/regex.c server/json.c server/json_write.c \
+ *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER tests/fuzz_schema.c server/schema/[a-z]*.c server/json/[a-z]*.c \
  *     engine/grammar.c engine/matcher.c gguf/error.c -lm
  * The build makes a program that replays files given as arguments. */
 #include "engine/matcher.h"
-#include "server/schema.h"
+#include "server/schema/schema.h"
 
 #include <stdlib.h>
 #include <string.h>

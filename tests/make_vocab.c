@@ -1,6 +1,6 @@
 #include "tests/make_vocab.h"
 
-#include "server/json.h"
+#include "server/json/json.h"
 
 #include <errno.h>
 #include <inttypes.h>

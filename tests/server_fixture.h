@@ -2,7 +2,7 @@
 #ifndef QUERN_SERVER_FIXTURE_H
 #define QUERN_SERVER_FIXTURE_H
 
-#include "server/json.h"
+#include "server/json/json.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,7 +2,7 @@
 #include "engine/constraint.h"
 #include "engine/engine.h"
 #include "engine/matcher.h"
-#include "server/schema.h"
+#include "server/schema/schema.h"
 #include "tests/tok_fixture.h"
 
 #include <check.h>

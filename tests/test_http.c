@@ -1,5 +1,5 @@
-/* server/http: requests are understood alike however their bytes are cut, and what could be understood in two ways is refused. */
-#include "server/http.h"
+/* server/http/http: requests are understood alike however their bytes are cut, and what could be understood in two ways is refused. */
+#include "server/http/http.h"
 
 #include <check.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* server/json: what RFC 8259 allows is read, everything else is refused at the right place; what is written can be read again. */
-#include "server/json.h"
+#include "server/json/json.h"
 
 #include <check.h>
 #include <math.h>

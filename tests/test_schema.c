@@ -1,6 +1,6 @@
 /* server/schema: what the grammar of a schema accepts, refuses, and can still become; and which schemas are refused. */
 #include "engine/matcher.h"
-#include "server/schema.h"
+#include "server/schema/schema.h"
 
 #include <check.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* The tool-call parser: what it makes of a text must not depend on how the text is cut. */
-#include "server/tool_calls.h"
+#include "server/api/tool_calls.h"
 
 #include <check.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
-/* server/turns, server/responses_items and server/messages_content: items and content blocks become, to the letter, the conversation that the same messages of a chat are. */
-#include "server/chat_messages.h"
-#include "server/messages_content.h"
-#include "server/responses_items.h"
+/* server/request (turns, responses_items and messages_content): items and content blocks become, to the letter, the conversation that the same messages of a chat are. */
+#include "server/request/chat_messages.h"
+#include "server/request/messages_content.h"
+#include "server/request/responses_items.h"
 
 #include <check.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* What holding a generation to a schema costs with the whole vocabulary of Qwen2.5: prints how long the tree, typical schemas and the masks along a text take. Asserts nothing.
  * Runs in the project's root folder. */
 #include "engine/constraint.h"
-#include "server/schema.h"
+#include "server/schema/schema.h"
 #include "tests/tok_fixture.h"
 
 #include <stdio.h>
