@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-void figures_add(struct figures *f, const char *name, const char *unit, double median, double min, double max, bool once, bool less_is_better)
+void figures_add(
+    struct figures *f, const char *name, const char *unit, double median, double min, double max, bool once, bool less_is_better)
 {
     if (f->n == FIGURES_MOST || figures_find(f, name))
         return;
@@ -85,8 +86,8 @@ static long long take_int(const struct json_value *object, const char *key)
 static void take_figure(struct figures *f, const struct json_value *v, const char *unit, const char *name)
 {
     double median, min, max;
-    if (json_get_double(json_get(v, "median"), &median) && json_get_double(json_get(v, "min"), &min) && json_get_double(json_get(v, "max"), &max) &&
-        median > 0)
+    if (json_get_double(json_get(v, "median"), &median) && json_get_double(json_get(v, "min"), &min) &&
+        json_get_double(json_get(v, "max"), &max) && median > 0)
         figures_add(f, name, unit, median, min, max, false, false);
 }
 
@@ -133,8 +134,8 @@ bool earlier_read(struct earlier *e, const char *path, struct error *err)
     e->threads = take_int(machine, "threads");
     e->batch_size = take_int(root, "batch_size");
     char name[64];
-    const struct json_value *prefill = json_get(root, "prefill"), *decode = json_get(root, "decode"), *sweep = json_get(root, "sweep"),
-                            *profile = json_get(root, "profile");
+    const struct json_value *prefill = json_get(root, "prefill"), *decode = json_get(root, "decode"),
+                            *sweep = json_get(root, "sweep"), *profile = json_get(root, "profile");
     take_figure(&e->figures, json_get(root, "read"), "bytes/s", "memory read");
     snprintf(name, sizeof name, "prefill %lld", take_int(prefill, "tokens"));
     take_figure(&e->figures, prefill, "tokens/s", name);
@@ -147,6 +148,7 @@ bool earlier_read(struct earlier *e, const char *path, struct error *err)
     take_parts(&e->figures, json_get(profile, "decode"), "in decode");
     json_free(j);
     if (!e->level[0] || e->figures.n == 0)
-        return error_set(err, "%s is no result of quern-bench --json: it has no %s", path, e->level[0] ? "figure" : "kernel level");
+        return error_set(
+            err, "%s is no result of quern-bench --json: it has no %s", path, e->level[0] ? "figure" : "kernel level");
     return true;
 }

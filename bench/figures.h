@@ -1,4 +1,5 @@
-/* Everything that was measured as one list of named figures, so that runs can be compared figure by figure; also read back from what an earlier run wrote as JSON. */
+/* Everything that was measured as one list of named figures, so that runs can be compared figure by figure;
+ * also read back from what an earlier run wrote as JSON. */
 #ifndef QUERN_BENCH_FIGURES_H
 #define QUERN_BENCH_FIGURES_H
 
@@ -29,7 +30,8 @@ struct earlier {
     struct figures figures;
 };
 
-void figures_add(struct figures *f, const char *name, const char *unit, double median, double min, double max, bool once, bool less_is_better);
+void figures_add(
+    struct figures *f, const char *name, const char *unit, double median, double min, double max, bool once, bool less_is_better);
 const struct figure *figures_find(const struct figures *f, const char *name);
 
 /* False with a sentence when the file cannot be read or is no result of quern-bench --json. */

@@ -165,7 +165,10 @@ static int print_version(void)
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct arguments *a)
 {
-    enum { OPTION_SYNTHETIC = 256, OPTION_NO_MMAP, OPTION_JSON, OPTION_VERSION, OPTION_PROFILE, OPTION_SWEEP, OPTION_CTX, OPTION_READ, OPTION_SVG, OPTION_COMPARE };
+    enum {
+        OPTION_SYNTHETIC = 256, OPTION_NO_MMAP, OPTION_JSON, OPTION_VERSION, OPTION_PROFILE, OPTION_SWEEP, OPTION_CTX,
+        OPTION_READ, OPTION_SVG, OPTION_COMPARE
+    };
     static const struct option options[] = {
         {"model", required_argument, NULL, 'm'},       {"synthetic", required_argument, NULL, OPTION_SYNTHETIC},
         {"prompt", required_argument, NULL, 'p'},      {"gen", required_argument, NULL, 'n'},
@@ -201,11 +204,14 @@ static int parse(int argc, char **argv, struct arguments *a)
         case OPTION_JSON: a->json = true; break;
         case OPTION_VERSION: return print_version();
         case 'h': fputs(help, stdout); fputs(help_more, stdout); return EXIT_SUCCESS;
-        default: fputs("quern-bench --help shows what is possible.\n", stderr); return EXIT_USAGE; /* getopt has said what is wrong */
+        default: /* getopt has said what is wrong */
+            fputs("quern-bench --help shows what is possible.\n", stderr);
+            return EXIT_USAGE;
         }
         if (!good) {
             char short_flag[] = {'-', (char)c, 0}, text[256];
-            snprintf(text, sizeof text, "%s %s", c == OPTION_CTX ? "--ctx" : c == OPTION_READ ? "--read-mib" : short_flag, optarg);
+            const char *flag = c == OPTION_CTX ? "--ctx" : c == OPTION_READ ? "--read-mib" : short_flag;
+            snprintf(text, sizeof text, "%s %s", flag, optarg);
             return usage("\"%s\" is not a number that is possible here", text);
         }
     }
@@ -294,7 +300,8 @@ static bool run(const struct arguments *a, struct error *err)
     clock_gettime(CLOCK_MONOTONIC, &begin);
     if (good) {
         progress("loading the model", 0, 0);
-        good = (pool = threads_new(a->n_threads ? a->n_threads : threads_usable_cores(), err)) && (model = model_load(subject.file, kernels, pool, err));
+        good = (pool = threads_new(a->n_threads ? a->n_threads : threads_usable_cores(), err)) &&
+               (model = model_load(subject.file, kernels, pool, err));
     }
     clock_gettime(CLOCK_MONOTONIC, &end);
     good = good && fits(model, &a->measure, err) && measure(model, kernels, pool, &a->measure, progress, &measurements, err);

@@ -32,7 +32,8 @@ static int last_point(const struct curve *c)
 /* Lengths and depths that the model, the option and half of the memory allow. */
 static void plan_sweep(struct sweep *s, const struct model *m, const struct measure_options *o)
 {
-    static const int tokens[] = {16, 32, 64, 128, 256, 512, 1024, 2048, 4096}, depths[] = {0, 512, 2048, 8192, 32000}, sequences[] = {1, 2, 4, 8, 16};
+    static const int tokens[] = {16, 32, 64, 128, 256, 512, 1024, 2048, 4096}, depths[] = {0, 512, 2048, 8192, 32000},
+                     sequences[] = {1, 2, 4, 8, 16};
     const struct model_shape *shape = model_shape(m);
     const double position = 4.0 * shape->n_layers * shape->n_kv_heads * shape->head_dim; /* bytes: keys and values, f16 */
     const int others = 4096 + 16 * 32; /* positions of the longest prefill and of all batches, at most */
@@ -152,8 +153,8 @@ static bool measure_profile(struct bench *b, struct error *err)
     return true;
 }
 
-bool measure(const struct model *m, const struct kernels *kernels, struct threads *pool, const struct measure_options *o, measure_progress *progress,
-             struct measurements *out, struct error *err)
+bool measure(const struct model *m, const struct kernels *kernels, struct threads *pool, const struct measure_options *o,
+    measure_progress *progress, struct measurements *out, struct error *err)
 {
     memset(out, 0, sizeof *out);
     if (o->sweep)
@@ -168,7 +169,8 @@ bool measure(const struct model *m, const struct kernels *kernels, struct thread
     };
     struct bench b = {.options = o, .pool = pool, .progress = progress, .out = out};
     progress("preparing", 0, 0);
-    if (!subject_init(&b.subject, m, pool, &room, err) || !reading_init(&b.reading, (size_t)o->read_mib << 20, kernels, pool, err)) {
+    if (!subject_init(&b.subject, m, pool, &room, err) ||
+        !reading_init(&b.reading, (size_t)o->read_mib << 20, kernels, pool, err)) {
         subject_end(&b.subject);
         return false;
     }

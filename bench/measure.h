@@ -1,5 +1,6 @@
-/* What quern-bench measures: prefill, decode, and how fast the memory can be read, in turns, so that a neighbour who takes part of the machine for a while
- * disturbs all three alike; if wanted, the same over a range of lengths, depths and batches, and where the time goes. */
+/* What quern-bench measures: prefill, decode, and how fast the memory can be read, in turns, so that a neighbour who
+ * takes part of the machine for a while disturbs all three alike; if wanted, the same over a range of lengths,
+ * depths and batches, and where the time goes. */
 #ifndef QUERN_BENCH_MEASURE_H
 #define QUERN_BENCH_MEASURE_H
 
@@ -52,10 +53,11 @@ struct measurements {
 typedef void measure_progress(const char *what, int done, int of);
 
 /* False with a sentence when memory is short. */
-bool measure(const struct model *m, const struct kernels *kernels, struct threads *pool, const struct measure_options *options, measure_progress *progress,
-             struct measurements *out, struct error *err);
+bool measure(const struct model *m, const struct kernels *kernels, struct threads *pool, const struct measure_options *options,
+    measure_progress *progress, struct measurements *out, struct error *err);
 
-/* Tokens per second at which a decode step's bytes would come exactly as fast as the memory delivers; 0 if it was not measured. */
+/* Tokens per second at which a decode step's bytes would come exactly as fast
+ * as the memory delivers; 0 if it was not measured. */
 double measure_limit(const struct measurements *m);
 
 #endif

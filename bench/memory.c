@@ -52,7 +52,8 @@ bool reading_init(struct reading *r, size_t wanted, const struct kernels *kernel
     size_t bytes = available && available / 2 < wanted ? (size_t)(available / 2) : wanted;
     bytes -= bytes % READ_PIECE;
     if (bytes < READ_LEAST)
-        return error_set(err, "%llu MB of memory are available, too little to measure its speed", (unsigned long long)(available >> 20));
+        return error_set(
+            err, "%llu MB of memory are available, too little to measure its speed", (unsigned long long)(available >> 20));
     *r = (struct reading){.kernels = kernels, .bytes = bytes};
     r->sums = aligned_alloc(64, (size_t)threads_count(pool) * 64);
     r->buffer = r->sums ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : MAP_FAILED;

@@ -1,4 +1,5 @@
-/* The sweep as an SVG drawing: three plots side by side, tokens/s upwards; medians as a line, min to max as whiskers, the memory's limit dashed, an earlier run in grey. */
+/* The sweep as an SVG drawing: three plots side by side, tokens/s upwards; medians as a line, min to max as whiskers,
+ * the memory's limit dashed, an earlier run in grey. */
 #include "bench/report.h"
 
 #include <math.h>
@@ -58,12 +59,15 @@ static void axes(const struct plot *p)
     fprintf(f, "<text x='%d' y='%d' class='title'>%s</text>\n", p->left, TOP - 16, p->title);
     double step = round_step(p->top_value / 5.01);
     for (double v = 0; v <= p->top_value * 1.0001; v += step) {
-        fprintf(f, "<line x1='%d' y1='%.1f' x2='%d' y2='%.1f' class='grid'/>\n", p->left, y_of(p, v), p->left + PLOT_WIDTH, y_of(p, v));
+        fprintf(f, "<line x1='%d' y1='%.1f' x2='%d' y2='%.1f' class='grid'/>\n", p->left, y_of(p, v), p->left + PLOT_WIDTH,
+            y_of(p, v));
         fprintf(f, "<text x='%d' y='%.1f' class='tick' text-anchor='end'>%g</text>\n", p->left - 6, y_of(p, v) + 4, v);
     }
     for (int i = 0; i < p->curve->n; i++)
-        fprintf(f, "<text x='%.1f' y='%d' class='tick small' text-anchor='middle'>%d</text>\n", x_of(p, i), BOTTOM + 18, p->curve->points[i].at);
-    fprintf(f, "<text x='%d' y='%d' class='tick' text-anchor='middle'>%s</text>\n", p->left + PLOT_WIDTH / 2, BOTTOM + 38, p->axis);
+        fprintf(f, "<text x='%.1f' y='%d' class='tick small' text-anchor='middle'>%d</text>\n", x_of(p, i), BOTTOM + 18,
+            p->curve->points[i].at);
+    fprintf(f, "<text x='%d' y='%d' class='tick' text-anchor='middle'>%s</text>\n", p->left + PLOT_WIDTH / 2, BOTTOM + 38,
+        p->axis);
 }
 
 static void line_of_limits(const struct plot *p)
@@ -93,11 +97,13 @@ static void line_of_medians(const struct plot *p)
     for (int i = 0; i < p->curve->n; i++) {
         const struct series *s = &p->curve->points[i].speed;
         double x = x_of(p, i), median = series_median(s);
-        bool below = i + 1 < p->curve->n && series_median(&p->curve->points[i + 1].speed) > median; /* the line goes up: the number stands below it */
-        fprintf(f, "<line x1='%.1f' y1='%.1f' x2='%.1f' y2='%.1f' class='spread'/><circle cx='%.1f' cy='%.1f' r='3.5' class='dot'/>\n", x, y_of(p, series_min(s)),
-                x, y_of(p, series_max(s)), x, y_of(p, median));
-        fprintf(f, "<text x='%.1f' y='%.1f' class='value' text-anchor='middle'>%.*f</text>\n", x, y_of(p, median) + (below ? 18 : -9), median < 99.95 ? 1 : 0,
-                median);
+        /* The line goes up: the number stands below it. */
+        bool below = i + 1 < p->curve->n && series_median(&p->curve->points[i + 1].speed) > median;
+        fprintf(f,
+            "<line x1='%.1f' y1='%.1f' x2='%.1f' y2='%.1f' class='spread'/><circle cx='%.1f' cy='%.1f' r='3.5' class='dot'/>\n",
+            x, y_of(p, series_min(s)), x, y_of(p, series_max(s)), x, y_of(p, median));
+        fprintf(f, "<text x='%.1f' y='%.1f' class='value' text-anchor='middle'>%.*f</text>\n", x,
+            y_of(p, median) + (below ? 18 : -9), median < 99.95 ? 1 : 0, median);
     }
 }
 
@@ -111,11 +117,13 @@ static void plot(struct plot *p)
     }
     bool limited = p->curve->n > 0 && p->curve->points[0].limit > 0;
     const double measured = most;
-    for (int i = 0; limited && i < p->curve->n; i++) /* a limit far above would press everything to the ground: it may leave at the top */
+    /* A limit far above would press everything to the ground: it may leave at the top. */
+    for (int i = 0; limited && i < p->curve->n; i++)
         most = fmax(most, fmin(p->curve->points[i].limit, 2 * measured));
     p->top_value = most > 0 ? most * 1.1 : 1;
     axes(p);
-    fprintf(p->f, "<svg x='0' y='%d' width='%d' height='%d' viewBox='0 %d %d %d'>\n", TOP - 12, WIDTH, BOTTOM - TOP + 24, TOP - 12, WIDTH, BOTTOM - TOP + 24);
+    fprintf(p->f, "<svg x='0' y='%d' width='%d' height='%d' viewBox='0 %d %d %d'>\n", TOP - 12, WIDTH, BOTTOM - TOP + 24,
+        TOP - 12, WIDTH, BOTTOM - TOP + 24);
     if (limited)
         line_of_limits(p);
     if (p->earlier)
@@ -127,17 +135,21 @@ static void plot(struct plot *p)
 void report_svg(FILE *f, const struct report *r)
 {
     const struct sweep *s = &r->measurements->sweep;
-    fprintf(f, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %d' width='%d' height='%d'>\n", WIDTH, HEIGHT, WIDTH, HEIGHT);
-    fputs("<style>text{font-family:sans-serif;fill:#222}.head{font-size:17px;font-weight:bold}.sub,.tick{font-size:12px;fill:#555}.small{font-size:10.5px}.title{font-size:14px;"
-          "font-weight:bold}.value{font-size:11px;paint-order:stroke;stroke:#fff;stroke-width:3px}.grid{stroke:#e2e2e2}.now{fill:none;stroke:#0b62a8;stroke-width:2.2}"
-          ".dot{fill:#0b62a8}.spread{stroke:#0b62a8;stroke-width:1.2}.limit{fill:none;stroke:#c8641a;stroke-width:1.6;stroke-dasharray:6 4}"
+    fprintf(f, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %d' width='%d' height='%d'>\n", WIDTH, HEIGHT, WIDTH,
+        HEIGHT);
+    fputs("<style>text{font-family:sans-serif;fill:#222}.head{font-size:17px;font-weight:bold}.sub,.tick{font-size:12px;"
+          "fill:#555}.small{font-size:10.5px}.title{font-size:14px;"
+          "font-weight:bold}.value{font-size:11px;paint-order:stroke;stroke:#fff;stroke-width:3px}.grid{stroke:#e2e2e2}"
+          ".now{fill:none;stroke:#0b62a8;stroke-width:2.2}"
+          ".dot{fill:#0b62a8}.spread{stroke:#0b62a8;stroke-width:1.2}.limit{fill:none;stroke:#c8641a;stroke-width:1.6;"
+          "stroke-dasharray:6 4}"
           ".earlier{fill:none;stroke:#999;stroke-width:2.2}</style>\n<rect width='100%' height='100%' fill='#fff'/>\n", f);
     fprintf(f, "<text x='%d' y='30' class='head'>quern %s: ", FIRST, QUERN_VERSION);
     text_escaped(f, r->synthetic || !r->model_name[0] ? r->source : r->model_name);
     fprintf(f, "%s, tokens/s</text>\n<text x='%d' y='52' class='sub'>", r->synthetic ? " (random weights)" : "", FIRST);
     text_escaped(f, r->cpu);
-    fprintf(f, ", %d thread%s, %s kernels; median of %d, whiskers min to max; memory read %.1f GB/s</text>\n", r->n_threads, r->n_threads == 1 ? "" : "s",
-            r->kernel_level, r->options->n_repetitions, 1e-9 * series_median(&r->measurements->read));
+    fprintf(f, ", %d thread%s, %s kernels; median of %d, whiskers min to max; memory read %.1f GB/s</text>\n", r->n_threads,
+        r->n_threads == 1 ? "" : "s", r->kernel_level, r->options->n_repetitions, 1e-9 * series_median(&r->measurements->read));
     struct plot plots[] = {
         {.curve = &s->prefill, .title = "Prefill", .axis = "tokens of the prompt", .figure = "sweep prefill"},
         {.curve = &s->decode, .title = "Decode", .axis = "depth: tokens in the context", .figure = "sweep decode at"},
@@ -150,15 +162,18 @@ void report_svg(FILE *f, const struct report *r)
         plot(&plots[i]);
     }
     const int y = HEIGHT - 16;
-    fprintf(f, "<line x1='%d' y1='%d' x2='%d' y2='%d' class='now'/><text x='%d' y='%d' class='tick'>this run</text>\n", FIRST, y - 4, FIRST + 30, y - 4, FIRST + 36, y);
-    fprintf(f, "<line x1='%d' y1='%d' x2='%d' y2='%d' class='limit'/><text x='%d' y='%d' class='tick'>as fast as memory delivers weights, keys and values</text>\n",
+    fprintf(f, "<line x1='%d' y1='%d' x2='%d' y2='%d' class='now'/><text x='%d' y='%d' class='tick'>this run</text>\n", FIRST,
+        y - 4, FIRST + 30, y - 4, FIRST + 36, y);
+    fprintf(f, "<line x1='%d' y1='%d' x2='%d' y2='%d' class='limit'/><text x='%d' y='%d' class='tick'>as fast as memory delivers "
+            "weights, keys and values</text>\n",
             FIRST + 110, y - 4, FIRST + 140, y - 4, FIRST + 146, y);
     bool any = false;
     for (int i = 0; i < 3; i++)
         for (int p = 0; p < plots[i].curve->n; p++)
             any = any || earlier_point(&plots[i], p);
     if (any) {
-        fprintf(f, "<line x1='%d' y1='%d' x2='%d' y2='%d' class='earlier'/><text x='%d' y='%d' class='tick'>", FIRST + 510, y - 4, FIRST + 540, y - 4, FIRST + 546, y);
+        fprintf(f, "<line x1='%d' y1='%d' x2='%d' y2='%d' class='earlier'/><text x='%d' y='%d' class='tick'>", FIRST + 510, y - 4,
+            FIRST + 540, y - 4, FIRST + 546, y);
         text_escaped(f, r->earlier->file);
         fputs(" (", f);
         text_escaped(f, r->earlier->level);

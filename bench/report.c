@@ -8,14 +8,16 @@
 
 static void row(FILE *f, const char *what, const struct series *s, double unit, const char *unit_name)
 {
-    fprintf(f, "  %-24s %10.2f %10.2f %10.2f   %s\n", what, series_median(s) / unit, series_min(s) / unit, series_max(s) / unit, unit_name);
+    fprintf(f, "  %-24s %10.2f %10.2f %10.2f   %s\n", what, series_median(s) / unit, series_min(s) / unit, series_max(s) / unit,
+        unit_name);
 }
 
 static void text_curve(FILE *f, const char *title, const char *at, const struct curve *c)
 {
     if (c->n == 0)
         return;
-    fprintf(f, "\n  %-24s %10s %10s %10s   %s\n", title, "median", "min", "max", c->points[0].limit > 0 ? "tokens/s, and of the memory's limit" : "tokens/s");
+    fprintf(f, "\n  %-24s %10s %10s %10s   %s\n", title, "median", "min", "max",
+        c->points[0].limit > 0 ? "tokens/s, and of the memory's limit" : "tokens/s");
     for (int i = 0; i < c->n; i++) {
         const struct point *p = &c->points[i];
         char what[48];
@@ -52,11 +54,13 @@ static void text_parts(FILE *f, const char *title, const struct forward_times *t
 
 static void text_comparison(FILE *f, const struct report *r)
 {
-    static const char *const marks[] = {[VERDICT_SAME] = "", [VERDICT_BETTER] = "  better", [VERDICT_WORSE] = "  WORSE", [VERDICT_UNKNOWN] = ""};
+    static const char *const marks[] = {
+        [VERDICT_SAME] = "", [VERDICT_BETTER] = "  better", [VERDICT_WORSE] = "  WORSE", [VERDICT_UNKNOWN] = ""};
     struct figures now;
     char differences[DIFFERENCES_MOST][DIFFERENCE_SIZE];
     report_figures(r, &now);
-    fprintf(f, "\nCompared with %s (%s kernels, %lld threads, %s):\n", r->earlier->file, r->earlier->level, r->earlier->threads, r->earlier->model);
+    fprintf(f, "\nCompared with %s (%s kernels, %lld threads, %s):\n", r->earlier->file, r->earlier->level, r->earlier->threads,
+        r->earlier->model);
     int n = report_differences(r, differences), missing = 0;
     for (int i = 0; i < n; i++)
         fprintf(f, "  DIFFERENT  %s\n", differences[i]);
@@ -68,12 +72,14 @@ static void text_comparison(FILE *f, const struct report *r)
             continue;
         }
         double unit = strcmp(b->unit, "bytes/s") == 0 ? 1e9 : 1;
-        fprintf(f, "  %-32s %12.4g %12.4g %8.3f  %s%s\n", b->name, a->median / unit, b->median / unit, a->median > 0 ? b->median / a->median : 0,
-                unit > 1 ? "GB/s" : b->unit, marks[figures_verdict(a, b)]);
+        fprintf(f, "  %-32s %12.4g %12.4g %8.3f  %s%s\n", b->name, a->median / unit, b->median / unit,
+            a->median > 0 ? b->median / a->median : 0, unit > 1 ? "GB/s" : b->unit, marks[figures_verdict(a, b)]);
     }
-    fputs("Medians; better or WORSE where the spreads, from min to max, of both do not touch. What is measured once has no mark.\n", f);
+    fputs("Medians; better or WORSE where the spreads, from min to max, of both do not touch. "
+          "What is measured once has no mark.\n", f);
     if (missing > 0)
-        fprintf(f, "%d figure%s of this run %s not in the earlier one.\n", missing, missing == 1 ? "" : "s", missing == 1 ? "is" : "are");
+        fprintf(f, "%d figure%s of this run %s not in the earlier one.\n", missing, missing == 1 ? "" : "s",
+            missing == 1 ? "is" : "are");
 }
 
 void report_text(FILE *f, const struct report *r)
@@ -81,11 +87,13 @@ void report_text(FILE *f, const struct report *r)
     const struct measure_options *o = r->options;
     const struct measurements *m = r->measurements;
     char what[64];
-    fprintf(f, "model    %s%s%s%s, %.1f M parameters, %.1f MB of weights, loaded in %.2f s\n", r->synthetic ? "random weights in the shape of " : r->model_name,
-            r->synthetic || !r->model_name[0] ? "" : " (", r->source, r->synthetic || !r->model_name[0] ? "" : ")", (double)r->n_params * 1e-6,
-            (double)r->tensor_bytes * 1e-6, r->load_seconds);
+    fprintf(f, "model    %s%s%s%s, %.1f M parameters, %.1f MB of weights, loaded in %.2f s\n",
+        r->synthetic ? "random weights in the shape of " : r->model_name, r->synthetic || !r->model_name[0] ? "" : " (",
+        r->source, r->synthetic || !r->model_name[0] ? "" : ")", (double)r->n_params * 1e-6, (double)r->tensor_bytes * 1e-6,
+        r->load_seconds);
     fprintf(f, "machine  %s, %d thread%s, %s kernels\n\n", r->cpu, r->n_threads, r->n_threads == 1 ? "" : "s", r->kernel_level);
-    fprintf(f, "  %-24s %10s %10s %10s   (%d repetition%s)\n", "", "median", "min", "max", o->n_repetitions, o->n_repetitions == 1 ? "" : "s");
+    fprintf(f, "  %-24s %10s %10s %10s   (%d repetition%s)\n", "", "median", "min", "max", o->n_repetitions,
+        o->n_repetitions == 1 ? "" : "s");
     if (o->n_prompt > 0) {
         snprintf(what, sizeof what, "prefill %d", o->n_prompt);
         row(f, what, &m->prefill, 1, "tokens/s");
@@ -100,12 +108,15 @@ void report_text(FILE *f, const struct report *r)
     row(f, "memory read", &m->read, 1e9, "GB/s");
     if (o->n_decode > 0) {
         double limit = measure_limit(m), share = 100 * series_median(&m->decode) / limit;
-        fprintf(f, "\nA decode step reads %.1f MB (weights %.1f, keys and values %.1f): at the memory's speed at most %.1f tokens/s.\n"
-                   "Decode reaches %.1f%% of that.%s\n",
-                (double)(m->weight_bytes + m->kv_bytes) * 1e-6, (double)m->weight_bytes * 1e-6, (double)m->kv_bytes * 1e-6, limit, share,
-                share <= 100                   ? ""
-                : m->weight_bytes < 100000000 ? " (More than all: weights this small stay in the processor's caches.)"
-                                               : " (More than all: the memory has become faster since it was measured. Measure again.)");
+        const char *more = share <= 100                  ? ""
+                           : m->weight_bytes < 100000000 ? " (More than all: weights this small stay in the processor's caches.)"
+                                                         : " (More than all: the memory has become faster since it was "
+                                                           "measured. Measure again.)";
+        fprintf(f,
+            "\nA decode step reads %.1f MB (weights %.1f, keys and values %.1f): at the memory's speed at most %.1f tokens/s.\n"
+            "Decode reaches %.1f%% of that.%s\n",
+            (double)(m->weight_bytes + m->kv_bytes) * 1e-6, (double)m->weight_bytes * 1e-6, (double)m->kv_bytes * 1e-6, limit,
+            share, more);
     }
     if (o->profile && o->n_prompt > 0) {
         snprintf(what, sizeof what, "in prefill %d", o->n_prompt);
@@ -222,7 +233,8 @@ static void json_spread(struct json_writer *w, const char *key, const struct fig
 
 static void json_comparison(struct json_writer *w, const struct report *r)
 {
-    static const char *const verdicts[] = {[VERDICT_SAME] = "same", [VERDICT_BETTER] = "better", [VERDICT_WORSE] = "worse", [VERDICT_UNKNOWN] = NULL};
+    static const char *const verdicts[] = {
+        [VERDICT_SAME] = "same", [VERDICT_BETTER] = "better", [VERDICT_WORSE] = "worse", [VERDICT_UNKNOWN] = NULL};
     struct figures now;
     char differences[DIFFERENCES_MOST][DIFFERENCE_SIZE];
     report_figures(r, &now);

@@ -9,7 +9,8 @@ static int round_up(int n)
     return (n + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
 }
 
-bool subject_init(struct subject *s, const struct model *m, struct threads *pool, const struct subject_room *room, struct error *err)
+bool subject_init(
+    struct subject *s, const struct model *m, struct threads *pool, const struct subject_room *room, struct error *err)
 {
     const struct model_shape *shape = model_shape(m);
     const struct sampling greedy = {.temperature = 0};
@@ -26,7 +27,8 @@ bool subject_init(struct subject *s, const struct model *m, struct threads *pool
     s->rows = malloc((size_t)(longest + SUBJECT_MOST_ANSWERS) * sizeof *s->rows);
     s->logits = malloc((size_t)shape->n_vocab * (size_t)room->n_answers * sizeof *s->logits);
     s->sampler = sampler_new(&greedy, shape->n_vocab);
-    bool good = s->rows && s->logits && s->sampler && kv_reserve(&s->prompt, room->prompt) && kv_reserve(&s->answers[0], room->answer);
+    bool good =
+        s->rows && s->logits && s->sampler && kv_reserve(&s->prompt, room->prompt) && kv_reserve(&s->answers[0], room->answer);
     for (int i = 1; good && i < room->n_answers; i++)
         good = kv_reserve(&s->answers[i], room->others);
     return good ? true : error_set(err, "out of memory for %d tokens", longest);
@@ -49,7 +51,8 @@ void subject_end(struct subject *s)
 void subject_prefill(struct subject *s, struct kv_sequence *sequence, int n)
 {
     for (int i = 0; i < n; i++)
-        s->rows[i] = (struct row){.token = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)s->n_vocab), .position = i, .sequence = sequence};
+        s->rows[i] = (struct row){
+            .token = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)s->n_vocab), .position = i, .sequence = sequence};
     s->rows[n - 1].logits = s->logits;
     forward_run(s->forward, s->rows, n);
 }

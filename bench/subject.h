@@ -27,15 +27,17 @@ struct subject_room {
 };
 
 /* False with a sentence when memory is short; subject_end is due either way. */
-bool subject_init(struct subject *s, const struct model *m, struct threads *pool, const struct subject_room *room, struct error *err);
+bool subject_init(
+    struct subject *s, const struct model *m, struct threads *pool, const struct subject_room *room, struct error *err);
 void subject_end(struct subject *s);
 
-/* Computes n >= 1 tokens from position 0. What they are does not matter to the speed: spread over the vocabulary, the same in every run. */
+/* Computes n >= 1 tokens from position 0. What they are does not matter to the speed:
+ * spread over the vocabulary, the same in every run. */
 void subject_prefill(struct subject *s, struct kv_sequence *sequence, int n);
 /* n steps at which each of the first n_answers answers gets one token, the likeliest, from position `depth` on. */
 void subject_decode(struct subject *s, int n_answers, int depth, int n);
-/* Copies the keys and values of the first `done` positions of answers[0] (whole blocks) over and over up to n positions: for a decode step as good as computed
- * ones, at the speed of memory. */
+/* Copies the keys and values of the first `done` positions of answers[0] (whole blocks) over and over up to n positions:
+ * for a decode step as good as computed ones, at the speed of memory. */
 void subject_deepen(struct subject *s, int done, int n);
 
 #endif

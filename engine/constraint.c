@@ -97,8 +97,8 @@ static bool note_leaving(struct constraint *c, size_t n, uint32_t node)
     return true;
 }
 
-/* Goes through the nodes from..to-1, with path[depth of the first - 1] given. leaving: where to count nodes below which it depends on what the place is nested in; NULL in a full
- * state, where nothing does. False: out of memory. */
+/* Goes through the nodes from..to-1, with path[depth of the first - 1] given. leaving: where to count nodes below which
+ * it depends on what the place is nested in; NULL in a full state, where nothing does. False: out of memory. */
 static bool walk(struct constraint *c, uint32_t from, uint32_t to, uint32_t *mask, size_t *n_leaving)
 {
     const struct trie *t = c->trie;

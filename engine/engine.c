@@ -59,7 +59,8 @@ static char *metadata_string(const struct gguf *g, const char *key)
     return strndup(s.data, s.length);
 }
 
-/* Which tokens are never text: control and unused ones, by the types in the file (GGUF specification: 3 and 5), and ids the tokenizer does not know. */
+/* Which tokens are never text: control and unused ones, by the types in the file (GGUF specification:
+ * 3 and 5), and ids the tokenizer does not know. */
 static bool find_silent_tokens(struct engine *e, int n_vocab, struct error *err)
 {
     enum { TYPE_CONTROL = 3, TYPE_UNUSED = 5 };
@@ -103,7 +104,8 @@ static bool open_model(struct engine *e, const struct engine_options *o, struct 
         return false;
     const struct model_shape *shape = model_shape(e->model);
     if (tok_n_vocab(e->tokenizer) > shape->n_vocab)
-        return error_set(err, "the tokenizer has %d tokens, but token_embd.weight has rows for %d only", tok_n_vocab(e->tokenizer), shape->n_vocab);
+        return error_set(err, "the tokenizer has %d tokens, but token_embd.weight has rows for %d only",
+            tok_n_vocab(e->tokenizer), shape->n_vocab);
     return find_silent_tokens(e, shape->n_vocab, err);
 }
 
@@ -112,8 +114,10 @@ static bool open_run(struct engine *e, const struct engine_options *o, struct er
     const struct model_shape *shape = model_shape(e->model);
     int n_ctx, n_batch, n_parallel, n_kv, max_queue;
     if (o->n_ctx > shape->n_ctx_train)
-        return error_set(err, "a context of %d tokens was asked for, but this model was trained for %d", o->n_ctx, shape->n_ctx_train);
-    if (!choose(&n_ctx, "the context size", o->n_ctx, shape->n_ctx_train < DEFAULT_CTX ? shape->n_ctx_train : DEFAULT_CTX, 2, shape->n_ctx_train, err) ||
+        return error_set(
+            err, "a context of %d tokens was asked for, but this model was trained for %d", o->n_ctx, shape->n_ctx_train);
+    if (!choose(&n_ctx, "the context size", o->n_ctx, shape->n_ctx_train < DEFAULT_CTX ? shape->n_ctx_train : DEFAULT_CTX, 2,
+            shape->n_ctx_train, err) ||
         !choose(&n_batch, "the batch size", o->n_batch, DEFAULT_BATCH, 1, MOST_BATCH, err) ||
         !choose(&n_parallel, "the number of parallel sequences", o->n_parallel, DEFAULT_PARALLEL, 1, MOST_PARALLEL, err) ||
         !choose(&n_kv, "the size of the KV cache", o->n_kv, n_ctx, n_ctx, INT32_MAX - KV_BLOCK, err) ||
@@ -130,7 +134,8 @@ static bool open_run(struct engine *e, const struct engine_options *o, struct er
     e->trie = trie_new(e->tokenizer, shape->n_vocab, e->silent);
     if (!e->trie)
         return error_set(err, "out of memory for a vocabulary of %d tokens", shape->n_vocab);
-    e->vocabulary = (struct vocabulary){.tokenizer = e->tokenizer, .n_vocab = shape->n_vocab, .silent = e->silent, .trie = e->trie};
+    e->vocabulary =
+        (struct vocabulary){.tokenizer = e->tokenizer, .n_vocab = shape->n_vocab, .silent = e->silent, .trie = e->trie};
     e->info = (struct engine_info){
         .kernel_level = e->kernels->level, .architecture = e->architecture, .name = e->name, .chat_template = e->chat_template,
         .n_threads = threads_count(e->pool), .n_ctx = n_ctx, .n_ctx_train = shape->n_ctx_train,
@@ -242,7 +247,8 @@ static void note_kv(struct engine *e)
     for (int i = 0; i < scheduler_n_running(e->scheduler); i++)
         filled += scheduler_running(e->scheduler, i)->n_computed;
     atomic_store_explicit(&e->n_kv_filled, filled, memory_order_relaxed);
-    atomic_store_explicit(&e->n_kv_reserved, (kv_pool_blocks(e->kv) - kv_pool_free_blocks(e->kv)) * KV_BLOCK, memory_order_relaxed);
+    atomic_store_explicit(
+        &e->n_kv_reserved, (kv_pool_blocks(e->kv) - kv_pool_free_blocks(e->kv)) * KV_BLOCK, memory_order_relaxed);
 }
 
 static void note_batch(struct engine *e)

@@ -1,7 +1,8 @@
 /* The engine as its callers see it: open a model, submit generations, receive tokens.
  *
- * One engine thread (created by engine_open's caller through engine_run) computes; everything else talks to it through two functions that may be
- * called from any thread, engine_submit and engine_cancel, and through the event callback, which the engine thread calls and which must not block. */
+ * One engine thread (created by engine_open's caller through engine_run) computes; everything else talks to it through
+ * two functions that may be called from any thread, engine_submit and engine_cancel, and through the event callback,
+ * which the engine thread calls and which must not block. */
 #ifndef QUERN_ENGINE_H
 #define QUERN_ENGINE_H
 
@@ -23,7 +24,8 @@ struct engine_options {
     int n_ctx;         /* positions a sequence may have; 0: 2048 or the model's own, whichever is less */
     int n_batch;       /* rows of a prefill step; 0: 512 */
     int n_parallel;    /* sequences that may run at the same time; 0: 4 */
-    int n_kv;          /* positions the KV cache holds for all sequences together, at least n_ctx; 0: n_ctx (several short generations or one long) */
+    int n_kv;          /* positions the KV cache holds for all sequences together, at least n_ctx;
+                        * 0: n_ctx (several short generations or one long) */
     int max_queue;     /* generations that may wait for their turn; 0: 64 */
     bool no_mmap;
     bool mlock;        /* keep the weights in RAM; an error if the system does not allow it */
@@ -33,7 +35,8 @@ struct engine_info {
     const char *kernel_level;   /* "avx2", ... */
     const char *architecture;   /* "qwen2" */
     const char *name;           /* general.name, or "" */
-    const char *chat_template;  /* tokenizer.chat_template as it stands in the file, or "" (tokenizer/chat.h is what conversations are written with) */
+    const char *chat_template;  /* tokenizer.chat_template as it stands in the file, or "" (tokenizer/chat.h is what
+                                 * conversations are written with) */
     int n_threads;
     int n_ctx;                  /* positions per sequence in this run */
     int n_ctx_train;            /* the model's own */
@@ -51,15 +54,17 @@ struct engine *engine_open(const struct engine_options *options, struct error *e
 /* Computes until engine_stop; call it on the thread that is to be the engine thread. Sleeps when there is nothing to do.
  * On return every submitted generation has received its DONE event. */
 void engine_run(struct engine *e);
-/* Any thread, also before engine_run: makes engine_run cancel what is queued or running (finish reason CANCELLED) and return, after the step that is being computed. */
+/* Any thread, also before engine_run: makes engine_run cancel what is queued or running (finish reason CANCELLED)
+ * and return, after the step that is being computed. */
 void engine_stop(struct engine *e);
-void engine_close(struct engine *e); /* after engine_run has returned (or if it was never called: then what is queued gets no event); NULL is allowed */
+/* After engine_run has returned (or if it was never called: then what is queued gets no event); NULL is allowed. */
+void engine_close(struct engine *e);
 
 const struct engine_info *engine_info(const struct engine *e);
 const struct tokenizer *engine_tokenizer(const struct engine *e); /* any thread may use it */
 
-/* For a watchdog, from any thread: `progress` grows with every layer that is computed, so even a long batch on a slow machine moves it often. An engine whose progress
- * stands still while it is not idle is stuck. idle: nothing is queued or running. */
+/* For a watchdog, from any thread: `progress` grows with every layer that is computed, so even a long batch on a slow machine
+ * moves it often. An engine whose progress stands still while it is not idle is stuck. idle: nothing is queued or running. */
 struct engine_pulse {
     uint64_t progress;
     bool idle;
@@ -85,14 +90,17 @@ struct engine_event {
     const char *text;     /* [text_length], valid only during the callback; "" if none */
     size_t text_length;   /* bytes */
     enum finish_reason finish; /* EVENT_DONE */
-    int stop;             /* EVENT_DONE with FINISH_STOP: index of the stop string that was met; -1: none, the model ended its turn. -1 in every other event */
+    int stop;             /* EVENT_DONE with FINISH_STOP: index of the stop string that was met;
+                           * -1: none, the model ended its turn. -1 in every other event */
     const char *error;    /* EVENT_DONE with FINISH_ERROR: a sentence; else NULL */
     int n_prompt;         /* tokens of the prompt */
     int n_cached;         /* of them, taken from a cache instead of computed */
-    const struct token_choice *choices; /* [n_choices], valid only during the callback: the tokens of this text, if generation.logprobs; their bytes: tok_bytes */
+    const struct token_choice *choices; /* [n_choices], valid only during the callback: the tokens of this text,
+                                         * if generation.logprobs; their bytes: tok_bytes */
     int n_choices;
     int n_generated;      /* tokens sampled so far (the end-of-turn token is not counted) */
-    double queue_seconds;     /* EVENT_STARTED, EVENT_DONE: from engine_submit to the start (or to the end, if it never started) */
+    double queue_seconds;     /* EVENT_STARTED, EVENT_DONE: from engine_submit to the start (or
+                               * to the end, if it never started) */
     double prompt_seconds;    /* EVENT_DONE: from start to the first sampled token */
     double generate_seconds;  /* EVENT_DONE: from the first sampled token to the last */
 };
@@ -118,19 +126,25 @@ struct generation {
 
 enum submit_result { SUBMIT_OK, SUBMIT_FULL, SUBMIT_INVALID, SUBMIT_STOPPED };
 
-/* Any thread. Queues a generation; *id identifies it (never 0). SUBMIT_FULL when max_queue are waiting (or memory is short), SUBMIT_INVALID (with a sentence) for a prompt that
- * does not fit, ids outside the vocabulary, sampling values out of range, or stop strings that are empty or not UTF-8; SUBMIT_STOPPED after engine_stop.
+/* Any thread. Queues a generation; *id identifies it (never 0). SUBMIT_FULL when max_queue are waiting (or memory is short),
+ * SUBMIT_INVALID (with a sentence) for a prompt that does not fit, ids outside the vocabulary, sampling values out of range,
+ * or stop strings that are empty or not UTF-8; SUBMIT_STOPPED after engine_stop.
  *
- * Generations start in the order of submission. One starts when fewer than n_parallel run and the KV cache has room for its prompt and max_tokens (at most n_ctx; max_tokens 0 asks for
- * all of n_ctx), which is then reserved, so that it never runs out midway. A prompt longer than a batch is computed in several; while others are generating, in smaller ones
- * (a quarter of n_batch), so that their next token is not long in coming.
+ * Generations start in the order of submission. One starts when fewer than n_parallel run and the KV cache has room
+ * for its prompt and max_tokens (at most n_ctx; max_tokens 0 asks for all of n_ctx), which is then reserved, so
+ * that it never runs out midway. A prompt longer than a batch is computed in several; while others are generating,
+ * in smaller ones (a quarter of n_batch), so that their next token is not long in coming.
  *
- * The text: control tokens are not part of it, nor is the token that ends the turn. FINISH_LENGTH comes with the max_tokens-th token, or when prompt and answer fill n_ctx.
- * With logprobs, every token of the text comes in exactly one event's choices, in order, in the event that has the token's first character (or, for a token without any,
- * what comes after it); the tokens of a stop string and the end-of-turn token do not come.
- * With a grammar, tokens that do not fit it are never sampled, and the turn ends only where the grammar may: a text with FINISH_STOP that no stop string has cut matches it. It ends at once where
- * nothing can follow. Text that is certain to follow is not sampled token by token but computed as one batch (not with logprobs, which need each token's logits).
- * The same prompt, options and seed give the same text, whatever else is running. Events may come before engine_submit returns; *id is set by then. */
+ * The text: control tokens are not part of it, nor is the token that ends the turn.
+ * FINISH_LENGTH comes with the max_tokens-th token, or when prompt and answer fill n_ctx.
+ * With logprobs, every token of the text comes in exactly one event's choices, in order, in the
+ * event that has the token's first character (or, for a token without any, what comes after it);
+ * the tokens of a stop string and the end-of-turn token do not come.
+ * With a grammar, tokens that do not fit it are never sampled, and the turn ends only where the grammar may: a text with
+ * FINISH_STOP that no stop string has cut matches it. It ends at once where nothing can follow. Text that is certain to follow
+ * is not sampled token by token but computed as one batch (not with logprobs, which need each token's logits).
+ * The same prompt, options and seed give the same text, whatever else is running.
+ * Events may come before engine_submit returns; *id is set by then. */
 enum submit_result engine_submit(struct engine *e, const struct generation *g, uint64_t *id, struct error *err);
 
 /* Any thread. The generation ends soon with FINISH_CANCELLED; unknown or finished ids are ignored. */

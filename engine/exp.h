@@ -1,4 +1,5 @@
-/* Exponential and logarithm that give the same bits on every machine: additions, multiplications and divisions only, which IEEE 754 rounds in one way. */
+/* Exponential and logarithm that give the same bits on every machine: additions,
+ * multiplications and divisions only, which IEEE 754 rounds in one way. */
 #ifndef QUERN_EXP_H
 #define QUERN_EXP_H
 
@@ -6,8 +7,9 @@
 #include <string.h>
 
 /* e^x for x <= 0, within 1e-15 of the true value relatively; 0 below -700 (also for minus infinity and NaN).
- * x = n ln2 + r, |r| <= ln2 / 2, and the Taylor series of e^r up to r^13 (the next term is below 2^-56). Only operations that IEEE 754 rounds in
- * one way, so every machine gets the same bits; no branches, so the compiler can make vectors of the loops around it. */
+ * x = n ln2 + r, |r| <= ln2 / 2, and the Taylor series of e^r up to r^13 (the next term is below 2^-56).
+ * Only operations that IEEE 754 rounds in one way, so every machine gets the same bits; no branches, so
+ * the compiler can make vectors of the loops around it. */
 static inline double exp_negative(double x)
 {
     double y = x > -700.0 ? x : -700.0;
@@ -36,8 +38,9 @@ static inline double exp_negative(double x)
     return x > -700.0 ? p * power : 0.0;
 }
 
-/* The natural logarithm of x >= 1 (finite), within 1e-15 absolutely or relatively. x = m 2^n with m around 1, and
- * log m = 2 artanh((m - 1) / (m + 1)), whose argument is at most 0.172 in magnitude: the series up to its 23rd power leaves less than 2^-60. */
+/* The natural logarithm of x >= 1 (finite), within 1e-15 absolutely or relatively. x = m 2^n with m around
+ * 1, and log m = 2 artanh((m - 1) / (m + 1)), whose argument is at most 0.172 in magnitude: the series up
+ * to its 23rd power leaves less than 2^-60. */
 static inline double log_above_one(double x)
 {
     uint64_t bits;

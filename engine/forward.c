@@ -1,11 +1,12 @@
 /* The forward pass over a batch of rows.
  *
- * Rows are cut into tiles of TILE tokens, weights into pieces of a few panels; a thread takes a piece of weights and runs all tiles past it
- * while it is in the second-level cache, so that weights come from memory once per batch and the activations of a tile from a cache.
+ * Rows are cut into tiles of TILE tokens, weights into pieces of a few panels; a thread takes a piece of weights
+ * and runs all tiles past it while it is in the second-level cache, so that weights come from memory once per batch
+ * and the activations of a tile from a cache.
  *
- * Per layer: x -> norm, quantise -> Q, K, V (+ bias) -> rope, K and V into the cache -> attention -> quantise -> output matrix; x += that;
- * norm, quantise -> gate and up, SwiGLU, quantise (in one piece of work) -> down; x += that. In the last layer only the rows whose logits are wanted
- * go on after their keys and values are stored. */
+ * Per layer: x -> norm, quantise -> Q, K, V (+ bias) -> rope, K and V into the cache -> attention -> quantise -> output matrix;
+ * x += that; norm, quantise -> gate and up, SwiGLU, quantise (in one piece of work) -> down; x += that. In the last layer only
+ * the rows whose logits are wanted go on after their keys and values are stored. */
 #include "engine/weights.h"
 
 #include <math.h>
@@ -19,7 +20,8 @@ enum {
     PIECE_BYTES = 64 << 10, /* of weights that a thread takes at a time, about */
     PIECE_PANELS = 16,      /* at most */
     FEW_ROWS = 8,           /* up to here memory is the limit, and weights are shared out in long runs */
-    QUERY_TILE = 8,         /* tokens of a prefill attention tile: times the heads that share a KV head, queries that fit into the first-level cache */
+    /* Tokens of a prefill attention tile: times the heads that share a KV head, queries that fit into the first-level cache. */
+    QUERY_TILE = 8,
     ATTENTION_ROWS = 128,   /* rows (tokens times heads) of one call of the attention kernel, at most */
     TOKENS_PER_PIECE = 8    /* of the work that goes token by token */
 };
@@ -93,9 +95,11 @@ static double spent(const struct forward *f, int thread, int part, double from, 
 }
 
 /* The same for a matrix of which `count` panels have been multiplied with n_rows rows. */
-static double spent_matrix(const struct forward *f, int thread, int part, double from, const struct matrix *w, size_t count, int n_rows, bool first)
+static double spent_matrix(
+    const struct forward *f, int thread, int part, double from, const struct matrix *w, size_t count, int n_rows, bool first)
 {
-    return spent(f, thread, part, from, first ? (double)(count * w->panel_bytes) : 0, (double)count * PANEL_ROWS * w->n_cols * n_rows);
+    return spent(
+        f, thread, part, from, first ? (double)(count * w->panel_bytes) : 0, (double)count * PANEL_ROWS * w->n_cols * n_rows);
 }
 
 bool forward_measure(struct forward *f, struct error *err)
@@ -212,20 +216,22 @@ struct forward *forward_new(const struct model *m, struct kv_pool *kv, struct th
     bool floats = false;
     for (int i = 0; i < s->n_layers; i++)
         floats = floats || reads_floats(&m->layers[i].ffn_down);
-    size_t rows = (size_t)f->max_rows, q = (size_t)s->n_heads * (size_t)s->head_dim, kv_cols = (size_t)s->n_kv_heads * (size_t)s->head_dim;
+    size_t rows = (size_t)f->max_rows, q = (size_t)s->n_heads * (size_t)s->head_dim,
+           kv_cols = (size_t)s->n_kv_heads * (size_t)s->head_dim;
     bool ok = (f->rows = calloc(rows, sizeof *f->rows)) && (f->tile_first = calloc(rows, sizeof *f->tile_first)) &&
               (f->x = zeroed(rows * (size_t)s->n_embd, sizeof(float))) &&
               (f->delta = zeroed(rows * (size_t)s->n_embd, sizeof(float))) && (f->q = zeroed(rows * q, sizeof(float))) &&
               (f->k = zeroed(rows * kv_cols, sizeof(float))) && (f->v = zeroed(rows * kv_cols, sizeof(float))) &&
               (f->cos = zeroed(rows * (size_t)s->head_dim / 2, sizeof(float))) &&
-              (f->sin = zeroed(rows * (size_t)s->head_dim / 2, sizeof(float))) && acts_init(&f->embd, s->n_embd, f->max_rows, true) &&
-              acts_init(&f->heads, (int)q, f->max_rows, true) && acts_init(&f->ff, s->n_ff, f->max_rows, floats) &&
-              (f->scratch = calloc((size_t)f->n_threads, sizeof *f->scratch));
+              (f->sin = zeroed(rows * (size_t)s->head_dim / 2, sizeof(float))) &&
+              acts_init(&f->embd, s->n_embd, f->max_rows, true) && acts_init(&f->heads, (int)q, f->max_rows, true) &&
+              acts_init(&f->ff, s->n_ff, f->max_rows, floats) && (f->scratch = calloc((size_t)f->n_threads, sizeof *f->scratch));
     for (int i = 0; ok && i < f->n_threads; i++) {
         struct scratch *t = &f->scratch[i];
         ok = (t->tile = aligned_alloc(64, round64(tile_floats(s, f->n_threads) * sizeof(float)))) &&
              (t->attention = zeroed(attention_scratch(ATTENTION_ROWS, s->head_dim), sizeof(float))) &&
-             (t->keys = calloc((size_t)f->max_blocks, sizeof *t->keys)) && (t->values = calloc((size_t)f->max_blocks, sizeof *t->values));
+             (t->keys = calloc((size_t)f->max_blocks, sizeof *t->keys)) &&
+             (t->values = calloc((size_t)f->max_blocks, sizeof *t->values));
     }
     if (ok)
         return f;
@@ -277,11 +283,12 @@ struct product_step {
     int n_products;
 };
 
-/* How the panels of a matrix are shared out: first `large` panels for each thread at once, then pieces of `small`. Both are even, so that a piece covers
- * whole groups of activations.
+/* How the panels of a matrix are shared out: first `large` panels for each thread at once, then pieces of `small`.
+ * Both are even, so that a piece covers whole groups of activations.
  *
- * With many rows a piece should stay in the second-level cache while all tiles of activations go past it, so all pieces are small. With few rows weights stream from
- * memory, which is fastest in long runs: seven eighths go out in one run for each thread, the rest in small pieces to whoever is done first. */
+ * With many rows a piece should stay in the second-level cache while all tiles of activations go past it,
+ * so all pieces are small. With few rows weights stream from memory, which is fastest in long runs: seven
+ * eighths go out in one run for each thread, the rest in small pieces to whoever is done first. */
 struct split {
     int large, n_large, small, n_pieces;
 };
@@ -377,7 +384,8 @@ static void ffn_piece(void *arg, int piece, int thread)
         const struct act *y = &f->ff.tiles[t];
         kernels->quantize(y, g, columns, 0, y->n_tokens, (int)(column / ACT_GROUP), (int)(columns / ACT_GROUP));
         for (int i = 0; f->ff.x && i < x->n_tokens; i++)
-            memcpy(f->ff.x + ((size_t)t * TILE + (size_t)i) * (size_t)f->ff.n_cols + column, g + (size_t)i * columns, columns * sizeof(float));
+            memcpy(f->ff.x + ((size_t)t * TILE + (size_t)i) * (size_t)f->ff.n_cols + column, g + (size_t)i * columns,
+                columns * sizeof(float));
         from = spent(f, thread, FORWARD_SWIGLU, from, 0, 0);
     }
 }
@@ -430,7 +438,8 @@ static void embed_piece(void *arg, int piece, int thread)
     size_t row_bytes = e->n_bytes / (size_t)s->n_vocab;
     int half = s->head_dim / 2;
     for (int i = piece * TOKENS_PER_PIECE; i < piece_end(f, piece); i++) {
-        dequantize(e->type, e->data + (size_t)f->rows[i].token * row_bytes, (size_t)s->n_embd, f->x + (size_t)i * (size_t)s->n_embd);
+        dequantize(
+            e->type, e->data + (size_t)f->rows[i].token * row_bytes, (size_t)s->n_embd, f->x + (size_t)i * (size_t)s->n_embd);
         for (int d = 0; d < half; d++) {
             double angle = f->rows[i].position * f->model->rope_frequency[d];
             f->cos[i * half + d] = (float)cos(angle);
@@ -544,8 +553,8 @@ static void attention_piece(void *arg, int piece, int thread)
     const float *q[ATTENTION_ROWS];
     float *out[ATTENTION_ROWS];
     int limit[ATTENTION_ROWS];
-    struct attention_tile tile = {.head_dim = s->head_dim, .scale = 1.0f / sqrtf((float)s->head_dim), .q = q, .out = out, .limit = limit,
-                                  .k = scratch->keys, .v = scratch->values, .scratch = scratch->attention};
+    struct attention_tile tile = {.head_dim = s->head_dim, .scale = 1.0f / sqrtf((float)s->head_dim), .q = q, .out = out,
+                                  .limit = limit, .k = scratch->keys, .v = scratch->values, .scratch = scratch->attention};
     for (int i = 0; i < n * n_heads; i++) {
         size_t row = (size_t)(first + i / n_heads), head = (size_t)(first_head + i % n_heads);
         size_t at = (row * (size_t)s->n_heads + head) * (size_t)s->head_dim;
@@ -608,7 +617,8 @@ static void run_layer(struct forward *f, int i)
     const struct layer *l = &f->model->layers[i];
     f->layer = i;
     norm(f, l->attn_norm, i > 0);
-    multiply(f, &f->embd, (struct product[]){{&l->attn_q, l->bias_q, f->q}, {&l->attn_k, l->bias_k, f->k}, {&l->attn_v, l->bias_v, f->v}}, 3);
+    multiply(f, &f->embd,
+        (struct product[]){{&l->attn_q, l->bias_q, f->q}, {&l->attn_k, l->bias_k, f->k}, {&l->attn_v, l->bias_v, f->v}}, 3);
     run_by_tokens(f, store_piece);
     if (i == f->model->shape.n_layers - 1)
         keep_wanted(f);

@@ -179,8 +179,10 @@ static int compare_texts(const void *x, const void *y)
     return c ? c : (a->length > b->length) - (a->length < b->length);
 }
 
-/* The sorted texts agree in `depth` bytes. Each level of recursion divides the list, so it is never deeper than the list is long. */
-static grammar_node literals(struct grammar_builder *b, const struct grammar_text *texts, size_t n, size_t depth, grammar_node next)
+/* The sorted texts agree in `depth` bytes. Each level of recursion divides the list,
+ * so it is never deeper than the list is long. */
+static grammar_node literals(
+    struct grammar_builder *b, const struct grammar_text *texts, size_t n, size_t depth, grammar_node next)
 {
     if (n == 1)
         return grammar_literal(b, texts->data + depth, texts->length - depth, next);
@@ -521,7 +523,8 @@ static struct grammar *copy_reachable(struct grammar_builder *b, grammar_rule ro
     return g;
 }
 
-/* The nodes that follow node i without a byte between: the k-th, or GRAMMAR_NEVER behind the last. nullable: nodes from which the rule's end is reached without a byte. */
+/* The nodes that follow node i without a byte between: the k-th, or GRAMMAR_NEVER behind the last.
+ * nullable: nodes from which the rule's end is reached without a byte. */
 static bool silent_link(const struct grammar *g, const bool *nullable, grammar_node i, uint32_t k, grammar_node *to)
 {
     const struct grammar_item *n = &g->nodes[i];
@@ -544,8 +547,8 @@ static bool silent_link(const struct grammar *g, const bool *nullable, grammar_n
     }
 }
 
-/* Fills nullable. Whenever a pass over all nodes finds something new another is made; passes are few because nodes are numbered close to their order. Past a bound, the answer
- * for the rest would be too slow to find and the grammar is refused. */
+/* Fills nullable. Whenever a pass over all nodes finds something new another is made; passes are few because nodes are numbered
+ * close to their order. Past a bound, the answer for the rest would be too slow to find and the grammar is refused. */
 static bool find_nullable(const struct grammar *g, bool *nullable)
 {
     enum { PASSES = 64 };
@@ -627,8 +630,9 @@ struct grammar *grammar_finish(struct grammar_builder *b, grammar_rule root, str
         return NULL;
     }
     if (has_silent_cycle(g, &failed) || failed) {
-        error_set(err, failed ? "out of memory for a grammar, or its empty rules are too deeply entangled"
-                              : "a rule of the grammar calls itself before it has matched anything, or a repetition may repeat nothing");
+        error_set(err,
+            failed ? "out of memory for a grammar, or its empty rules are too deeply entangled"
+                   : "a rule of the grammar calls itself before it has matched anything, or a repetition may repeat nothing");
         grammar_free(g);
         return NULL;
     }

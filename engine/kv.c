@@ -15,21 +15,23 @@ struct kv_pool {
     size_t block_stride; /* elements of one block */
     int n_blocks;
     int n_free;
-    int32_t *free_blocks; /* [n_free]: a stack. Starts with block 0 on top, so that few sequences keep to the beginning of the memory */
+    int32_t *free_blocks; /* [n_free]: a stack. Starts with block 0 on top, so that few sequences
+                           * keep to the beginning of the memory */
 };
 
 struct kv_pool *kv_pool_new(int n_layers, int n_kv_heads, int head_dim, int n_positions, struct error *err)
 {
     if (n_layers < 1 || n_kv_heads < 1 || head_dim < 16 || head_dim % 16 || n_positions < 1) {
-        error_set(err, "a KV cache of %d layers, %d heads of %d numbers and %d positions makes no sense", n_layers, n_kv_heads, head_dim, n_positions);
+        error_set(err, "a KV cache of %d layers, %d heads of %d numbers and %d positions makes no sense", n_layers, n_kv_heads,
+            head_dim, n_positions);
         return NULL;
     }
     int n_blocks = n_positions / KV_BLOCK + (n_positions % KV_BLOCK != 0);
     size_t head = 2 * (size_t)KV_BLOCK * (size_t)head_dim;
     size_t layer, block, elements, bytes;
     if (__builtin_mul_overflow(head, (size_t)n_kv_heads, &layer) || __builtin_mul_overflow(layer, (size_t)n_layers, &block) ||
-        __builtin_mul_overflow(block, (size_t)n_blocks, &elements) || __builtin_mul_overflow(elements, sizeof(uint16_t), &bytes) ||
-        bytes > PTRDIFF_MAX) {
+        __builtin_mul_overflow(block, (size_t)n_blocks, &elements) ||
+        __builtin_mul_overflow(elements, sizeof(uint16_t), &bytes) || bytes > PTRDIFF_MAX) {
         error_set(err, "a KV cache of %d positions is larger than the address space", n_positions);
         return NULL;
     }
@@ -42,7 +44,8 @@ struct kv_pool *kv_pool_new(int n_layers, int n_kv_heads, int head_dim, int n_po
     }
     void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED) {
-        error_set(err, "cannot reserve %zu MiB for a KV cache of %d positions: %s; use a smaller context", bytes >> 20, n_positions, strerror(errno));
+        error_set(err, "cannot reserve %zu MiB for a KV cache of %d positions: %s; use a smaller context", bytes >> 20,
+            n_positions, strerror(errno));
         free(free_blocks);
         free(p);
         return NULL;

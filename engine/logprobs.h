@@ -1,5 +1,5 @@
-/* Log probabilities of tokens under the model's own distribution: the softmax of the raw logits, before temperature, truncation, penalties, biases and
- * constraints. The same bits on every machine, as the sampler's draws (engine/sampler.h). */
+/* Log probabilities of tokens under the model's own distribution: the softmax of the raw logits, before temperature, truncation,
+ * penalties, biases and constraints. The same bits on every machine, as the sampler's draws (engine/sampler.h). */
 #ifndef QUERN_LOGPROBS_H
 #define QUERN_LOGPROBS_H
 

@@ -15,7 +15,8 @@ enum {
 #define AT_UNKNOWN UINT32_MAX
 #define UNSEEN UINT32_MAX /* in a table of steps */
 
-/* What is to be done when the rule on top of it ends (a call), or how often a repetition has been done. Equal frames are the same frame. */
+/* What is to be done when the rule on top of it ends (a call), or how often a repetition has
+ * been done. Equal frames are the same frame. */
 struct frame {
     grammar_node node; /* call: where to go on; loop: its number */
     uint32_t count;    /* loop: times begun so far */
@@ -197,7 +198,8 @@ static void found(struct matcher *m, grammar_node node, uint32_t frame)
         m->found[m->n_found++] = (struct way){node, frame};
 }
 
-/* A repetition that has been done `count` times on top of parent: again, or on. Beyond min a count without limit is not kept: all such counts are the same. */
+/* A repetition that has been done `count` times on top of parent: again, or on.
+ * Beyond min a count without limit is not kept: all such counts are the same. */
 static void enter_loop(struct matcher *m, uint32_t loop, uint32_t count, uint32_t parent)
 {
     const struct grammar_loop *l = &m->g->loops[loop];
@@ -456,9 +458,11 @@ struct matcher *matcher_new(const struct grammar *g, uint32_t horizon)
         return NULL;
     m->g = g;
     m->horizon = horizon;
-    if (!grow(m, &m->frames, &m->frames_capacity, 0, sizeof *m->frames) || !grow(m, &m->states, &m->states_capacity, 0, sizeof *m->states) ||
-        !grow(m, &m->ways, &m->ways_capacity, 0, sizeof *m->ways) || !grow(m, &m->found, &m->found_capacity, 0, sizeof *m->found) ||
-        !table_grow(m, &m->frame_table, true) || !table_grow(m, &m->state_table, false)) {
+    if (!grow(m, &m->frames, &m->frames_capacity, 0, sizeof *m->frames) ||
+        !grow(m, &m->states, &m->states_capacity, 0, sizeof *m->states) ||
+        !grow(m, &m->ways, &m->ways_capacity, 0, sizeof *m->ways) ||
+        !grow(m, &m->found, &m->found_capacity, 0, sizeof *m->found) || !table_grow(m, &m->frame_table, true) ||
+        !table_grow(m, &m->state_table, false)) {
         matcher_free(m);
         return NULL;
     }
@@ -495,11 +499,12 @@ uint32_t matcher_n_states(const struct matcher *m)
 
 size_t matcher_bytes(const struct matcher *m)
 {
-    return m->frames_capacity * sizeof *m->frames + m->ways_capacity * sizeof *m->ways + m->states_capacity * sizeof *m->states + m->table_bytes +
-           (m->frame_table.capacity + m->state_table.capacity) * sizeof(uint32_t);
+    return m->frames_capacity * sizeof *m->frames + m->ways_capacity * sizeof *m->ways + m->states_capacity * sizeof *m->states +
+           m->table_bytes + (m->frame_table.capacity + m->state_table.capacity) * sizeof(uint32_t);
 }
 
-/* The kept state's stacks are written out, and built again in the empty matcher. Shared parts come together again by themselves. */
+/* The kept state's stacks are written out, and built again in the empty matcher.
+ * Shared parts come together again by themselves. */
 matcher_state matcher_forget(struct matcher *m, matcher_state keep)
 {
     struct state s = m->states[keep];

@@ -1,4 +1,5 @@
-/* Loading: hyperparameters from the metadata, every tensor checked against the shape they imply, every matrix repacked into panels.
+/* Loading: hyperparameters from the metadata, every tensor checked against the shape they
+ * imply, every matrix repacked into panels.
  *
  * Source of names and meanings: the GGUF specification ("qwen2" architecture keys and the tensor names blk.N.*). */
 #include "engine/weights.h"
@@ -55,22 +56,26 @@ static bool load_shape(struct loader *l)
         return error_set(l->err, "general.architecture is '%.*s'; quern runs 'qwen2' models (Qwen2 and Qwen2.5)",
                          arch.length < 64 ? (int)arch.length : 64, arch.data);
     if (!get_int(l, "qwen2.block_count", 1024, &s->n_layers) || !get_int(l, "qwen2.embedding_length", 1 << 16, &s->n_embd) ||
-        !get_int(l, "qwen2.feed_forward_length", 1 << 20, &s->n_ff) || !get_int(l, "qwen2.attention.head_count", 1 << 12, &s->n_heads) ||
+        !get_int(l, "qwen2.feed_forward_length", 1 << 20, &s->n_ff) ||
+        !get_int(l, "qwen2.attention.head_count", 1 << 12, &s->n_heads) ||
         !get_int(l, "qwen2.context_length", 1 << 24, &s->n_ctx_train) ||
         !get_float(l, "qwen2.rope.freq_base", 10000.0f, &s->rope_theta) ||
         !get_float(l, "qwen2.attention.layer_norm_rms_epsilon", 1e-6f, &s->rms_eps))
         return false;
     s->n_kv_heads = s->n_heads;
-    if (gguf_has(l->file, "qwen2.attention.head_count_kv") && !get_int(l, "qwen2.attention.head_count_kv", s->n_heads, &s->n_kv_heads))
+    if (gguf_has(l->file, "qwen2.attention.head_count_kv") &&
+        !get_int(l, "qwen2.attention.head_count_kv", s->n_heads, &s->n_kv_heads))
         return false;
     if (s->n_heads % s->n_kv_heads)
-        return error_set(l->err, "qwen2.attention.head_count (%d) is not a multiple of qwen2.attention.head_count_kv (%d)", s->n_heads,
-                         s->n_kv_heads);
+        return error_set(l->err, "qwen2.attention.head_count (%d) is not a multiple of qwen2.attention.head_count_kv (%d)",
+            s->n_heads, s->n_kv_heads);
 
     s->head_dim = s->n_embd / s->n_heads;
     if (!gguf_has(l->file, "qwen2.attention.key_length") && s->n_embd % s->n_heads)
-        return error_set(l->err, "qwen2.embedding_length (%d) is not a multiple of qwen2.attention.head_count (%d)", s->n_embd, s->n_heads);
-    static const char *const same_as_head_dim[] = {"qwen2.attention.key_length", "qwen2.attention.value_length", "qwen2.rope.dimension_count"};
+        return error_set(
+            l->err, "qwen2.embedding_length (%d) is not a multiple of qwen2.attention.head_count (%d)", s->n_embd, s->n_heads);
+    static const char *const same_as_head_dim[] = {
+        "qwen2.attention.key_length", "qwen2.attention.value_length", "qwen2.rope.dimension_count"};
     for (size_t i = 0; i < sizeof same_as_head_dim / sizeof *same_as_head_dim; i++) {
         int value = 0;
         if (!gguf_has(l->file, same_as_head_dim[i]))
@@ -80,7 +85,8 @@ static bool load_shape(struct loader *l)
         if (i == 0)
             s->head_dim = value;
         else if (value != s->head_dim)
-            return error_set(l->err, "%s is %d, but the heads have %d dimensions; quern needs them equal", same_as_head_dim[i], value, s->head_dim);
+            return error_set(l->err, "%s is %d, but the heads have %d dimensions; quern needs them equal", same_as_head_dim[i],
+                value, s->head_dim);
     }
     if (s->head_dim % 32)
         return error_set(l->err, "heads of %d dimensions are not supported: quern needs a multiple of 32", s->head_dim);
@@ -128,7 +134,8 @@ static float *load_vector(struct loader *l, const char *name, int n)
     if (!t)
         return NULL;
     if (t->type != GGUF_TYPE_F32 && t->type != GGUF_TYPE_F16 && t->type != GGUF_TYPE_BF16) {
-        error_set(l->err, "tensor '%s' has type %s; norms and biases must be F32, F16 or BF16", name, gguf_type_traits(t->type)->name);
+        error_set(
+            l->err, "tensor '%s' has type %s; norms and biases must be F32, F16 or BF16", name, gguf_type_traits(t->type)->name);
         return NULL;
     }
     float *v = malloc(sizeof *v * (size_t)n);
@@ -153,7 +160,8 @@ static bool bind_matrix(struct loader *l, struct matrix *m, const char *name, in
     m->matmul = panel_supported(t->type) ? l->model->kernels->matmul[t->type] : NULL;
     if (!m->matmul)
         return error_set(l->err,
-                         "tensor '%s' has type %s, which quern cannot compute with (it can: F32, F16, BF16, Q4_0, Q5_0, Q8_0, Q4_K, Q5_K, Q6_K)",
+                         "tensor '%s' has type %s, which quern cannot compute with (it can: F32, F16, BF16, Q4_0, Q5_0, Q8_0, "
+                         "Q4_K, Q5_K, Q6_K)",
                          name, gguf_type_traits(t->type)->name);
     m->n_panels = ((size_t)rows + PANEL_ROWS - 1) / PANEL_ROWS;
     m->panel_bytes = panel_bytes(t->type, (size_t)cols);
@@ -246,12 +254,14 @@ static bool bind_embedding(struct loader *l)
     if (!t)
         return error_set(l->err, "tensor 'token_embd.weight' is missing");
     if (t->dims[1] > INT32_MAX / 2)
-        return error_set(l->err, "tensor 'token_embd.weight' has %llu rows, more than quern supports", (unsigned long long)t->dims[1]);
+        return error_set(
+            l->err, "tensor 'token_embd.weight' has %llu rows, more than quern supports", (unsigned long long)t->dims[1]);
     m->shape.n_vocab = (int)t->dims[1];
     if (!(m->embedding = find(l, "token_embd.weight", (uint64_t)m->shape.n_embd, t->dims[1])))
         return false;
     if (!panel_supported(t->type))
-        return error_set(l->err, "tensor 'token_embd.weight' has type %s, which quern cannot compute with", gguf_type_traits(t->type)->name);
+        return error_set(
+            l->err, "tensor 'token_embd.weight' has type %s, which quern cannot compute with", gguf_type_traits(t->type)->name);
     return true;
 }
 
@@ -278,8 +288,9 @@ static bool nothing_left(const struct loader *l)
     for (size_t i = 0; i < gguf_n_tensors(l->file); i++)
         if (!l->used[i]) {
             const struct gguf_tensor *t = gguf_tensor_at(l->file, i);
-            return error_set(l->err, "tensor '%.*s' is not part of a Qwen2 model as quern knows it; running without it would give wrong answers",
-                             t->name.length < 128 ? (int)t->name.length : 128, t->name.data);
+            return error_set(l->err,
+                "tensor '%.*s' is not part of a Qwen2 model as quern knows it; running without it would give wrong answers",
+                t->name.length < 128 ? (int)t->name.length : 128, t->name.data);
         }
     return true;
 }
@@ -290,7 +301,8 @@ static bool map_arena(struct loader *l)
     m->arena_bytes = (m->arena_bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     void *p = mmap(NULL, m->arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
-        return error_set(l->err, "not enough memory for the weights (%llu MB): %s", (unsigned long long)(m->arena_bytes >> 20), strerror(errno));
+        return error_set(l->err, "not enough memory for the weights (%llu MB): %s", (unsigned long long)(m->arena_bytes >> 20),
+            strerror(errno));
     madvise(p, m->arena_bytes, MADV_HUGEPAGE); /* fewer page faults while loading, fewer TLB misses in every step */
     m->arena = p;
     return true;
@@ -370,8 +382,9 @@ bool model_lock(const struct model *m, struct error *err)
 {
     if (mlock(m->arena, m->arena_bytes) == 0)
         return true;
-    return error_set(err, "cannot lock %llu MB of weights into RAM: %s; raise RLIMIT_MEMLOCK (ulimit -l, or LimitMEMLOCK= in a systemd unit)",
-                     (unsigned long long)(m->arena_bytes >> 20), strerror(errno));
+    return error_set(err,
+        "cannot lock %llu MB of weights into RAM: %s; raise RLIMIT_MEMLOCK (ulimit -l, or LimitMEMLOCK= in a systemd unit)",
+        (unsigned long long)(m->arena_bytes >> 20), strerror(errno));
 }
 
 const struct model_shape *model_shape(const struct model *m)

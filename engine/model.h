@@ -1,7 +1,8 @@
 /* A Qwen2 model in memory: hyperparameters, weights bound to layers and repacked for the kernels, and the batched forward pass.
  *
- * The batch is the unit of work: rows of (token, position, sequence). Prefill, decode of one or of many sequences and verification of
- * guessed tokens are the same call with different rows, and the result of a row does not depend on what else is in the batch, on the number of threads or on the kernel level. */
+ * The batch is the unit of work: rows of (token, position, sequence). Prefill, decode of one or of many sequences
+ * and verification of guessed tokens are the same call with different rows, and the result of a row does not depend
+ * on what else is in the batch, on the number of threads or on the kernel level. */
 #ifndef QUERN_MODEL_H
 #define QUERN_MODEL_H
 
@@ -20,12 +21,15 @@ struct model_shape {
 
 struct model;
 
-/* Binds and repacks the weights of g on the threads of pool; every page of the file that is not needed any more is released on the way.
- * g must outlive the model (the embedding table is read from it). NULL with a sentence that names the missing key, tensor, wrong shape or type. */
+/* Binds and repacks the weights of g on the threads of pool; every page of the file that
+ * is not needed any more is released on the way.
+ * g must outlive the model (the embedding table is read from it). NULL with a sentence that names
+ * the missing key, tensor, wrong shape or type. */
 struct model *model_load(struct gguf *g, const struct kernels *kernels, struct threads *pool, struct error *err);
 void model_free(struct model *m); /* NULL is allowed */
 
-/* Locks the weights into RAM, so that they are never paged out. False with a sentence that names RLIMIT_MEMLOCK when the system refuses. */
+/* Locks the weights into RAM, so that they are never paged out. False with a sentence that
+ * names RLIMIT_MEMLOCK when the system refuses. */
 bool model_lock(const struct model *m, struct error *err);
 
 const struct model_shape *model_shape(const struct model *m);
@@ -41,8 +45,10 @@ struct row {
     float *logits;    /* [n_vocab] to be filled, or NULL: not wanted */
 };
 
-/* Computes the rows: writes their keys and values into their sequences, and the logits that are wanted. Rows of one sequence stand together, in ascending, gapless positions.
- * Space must have been reserved with kv_reserve. n_rows is any number >= 1; work is done in steps of at most max_rows. Nothing is allocated. */
+/* Computes the rows: writes their keys and values into their sequences, and the logits that are wanted.
+ * Rows of one sequence stand together, in ascending, gapless positions.
+ * Space must have been reserved with kv_reserve. n_rows is any number >= 1;
+ * work is done in steps of at most max_rows. Nothing is allocated. */
 struct forward;
 struct forward *forward_new(const struct model *m, struct kv_pool *kv, struct threads *pool, int max_rows, struct error *err);
 void forward_free(struct forward *f);
@@ -64,7 +70,8 @@ enum forward_part {
 };
 
 struct forward_times {
-    double elapsed; /* seconds within forward_run; times the threads, what exceeds the sum of all parts was spent waiting for one another */
+    double elapsed; /* seconds within forward_run; times the threads, what exceeds the sum of all
+                     * parts was spent waiting for one another */
     struct forward_part_time {
         double seconds;       /* of all threads together */
         double bytes;         /* of weights, or of keys and values, that were read */
@@ -72,7 +79,8 @@ struct forward_times {
     } parts[FORWARD_PARTS];
 };
 
-/* Starts to add up, from zero, what each part of the work takes; a few clock readings per piece of work. Without it nothing is measured and nothing lost.
+/* Starts to add up, from zero, what each part of the work takes; a few clock readings per piece of work.
+ * Without it nothing is measured and nothing lost.
  * False when memory is short. Not while forward_run is at work. */
 bool forward_measure(struct forward *f, struct error *err);
 /* What has added up since; the measuring ends. */

@@ -19,7 +19,8 @@ struct sampler {
     struct candidate *candidates; /* [n_candidates]; NULL where nothing is ordered */
 
     float *adjusted;           /* [n_vocab]; NULL where no penalty and no bias is asked for */
-    int32_t *counts;           /* [n_vocab]: how often generated; -1: stands in the prompt only, 0: nowhere. NULL without penalties */
+    int32_t *counts;           /* [n_vocab]: how often generated; -1: stands in the prompt only,
+                                * 0: nowhere. NULL without penalties */
     int32_t *seen;             /* [n_seen] the tokens whose count is not 0 */
     int n_seen;
     struct token_bias *biases; /* [n_biases] */
@@ -185,8 +186,9 @@ static double weigh_all(struct sampler *s, const float *logits, float best)
 
 static int32_t sample_top_p(struct sampler *s, const float *logits, float best)
 {
-    /* No full sort: all tokens with a weight below (1 - p) / n of the total weigh less than 1 - p together, so the nucleus is full before it comes to any of
-     * them. (Half of that, to be safe from rounding.) What is left, usually a few hundred, becomes a heap that gives the best first until there is enough. */
+    /* No full sort: all tokens with a weight below (1 - p) / n of the total weigh less than 1 - p together, so the nucleus
+     * is full before it comes to any of them. (Half of that, to be safe from rounding.) What is left, usually a few hundred,
+     * becomes a heap that gives the best first until there is enough. */
     double total = weigh_all(s, logits, best);
     double p = (double)s->options.top_p, least = 0.5 * (1 - p) / s->n_vocab * total;
     if (least < (double)s->options.min_p)

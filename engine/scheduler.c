@@ -28,7 +28,8 @@ struct scheduler *scheduler_new(struct kv_pool *kv, int n_parallel, int n_batch,
         error_set(err, "out of memory for %d parallel sequences", n_parallel);
         return NULL;
     }
-    *s = (struct scheduler){.running = running, .n_parallel = n_parallel, .n_batch = n_batch, .max_queue = max_queue, .next_id = 1, .kv = kv};
+    *s = (struct scheduler){
+        .running = running, .n_parallel = n_parallel, .n_batch = n_batch, .max_queue = max_queue, .next_id = 1, .kv = kv};
     pthread_mutex_init(&s->mutex, NULL);
     pthread_cond_init(&s->something, NULL);
     return s;
@@ -221,7 +222,8 @@ int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_v
         q->n_planned = q->n_forced + 1;
         q->logits = logits;
         logits += n_vocab;
-        rows[n++] = (struct row){.token = q->last, .position = q->n_computed + q->n_forced, .sequence = &q->kv, .logits = q->logits};
+        rows[n++] =
+            (struct row){.token = q->last, .position = q->n_computed + q->n_forced, .sequence = &q->kv, .logits = q->logits};
     }
     int budget = s->n_batch;
     if (n > 0) {

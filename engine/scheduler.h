@@ -1,12 +1,15 @@
 /* Whose turn it is: a queue of waiting sequences, the few that run, and the rows of the next batch.
  *
- * Admission is in the order of submission: the first in the queue starts when a place is free (n_parallel) and the KV pool has room for everything it can come to need
- * (prompt and max_tokens, within the context). That room is reserved at the start, so no sequence ever runs out midway. Nothing overtakes the first in the queue.
+ * Admission is in the order of submission: the first in the queue starts when a place is free (n_parallel) and the KV pool has
+ * room for everything it can come to need (prompt and max_tokens, within the context). That room is reserved at the start, so
+ * no sequence ever runs out midway. Nothing overtakes the first in the queue.
  *
- * A batch has one row for every sequence that is generating (and one for each token that its grammar has left no choice about), then prompt rows of the sequences still in prefill, oldest first, up to n_batch rows in all.
- * While anybody generates, at most a quarter of n_batch are prompt rows: a long prompt then delays each next token by that much and no more.
+ * A batch has one row for every sequence that is generating (and one for each token that its grammar has left no choice about),
+ * then prompt rows of the sequences still in prefill, oldest first, up to n_batch rows in all. While anybody generates, at most
+ * a quarter of n_batch are prompt rows: a long prompt then delays each next token by that much and no more.
  *
- * Threads: scheduler_submit, scheduler_cancel, scheduler_stop and scheduler_count may be called from any thread, the rest from the engine thread. */
+ * Threads: scheduler_submit, scheduler_cancel, scheduler_stop and scheduler_count may be called from any
+ * thread, the rest from the engine thread. */
 #ifndef QUERN_SCHEDULER_H
 #define QUERN_SCHEDULER_H
 
@@ -33,7 +36,8 @@ struct sequence *scheduler_admit(struct scheduler *s);
 
 /* The most rows scheduler_plan makes. */
 int scheduler_max_rows(const struct scheduler *s);
-/* The rows of the next batch; sets n_planned of every running sequence, and logits of those that will be sampled (logits: [n_parallel][n_vocab]). */
+/* The rows of the next batch; sets n_planned of every running sequence, and logits of those that will
+ * be sampled (logits: [n_parallel][n_vocab]). */
 int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_vocab);
 int scheduler_n_running(const struct scheduler *s);
 struct sequence *scheduler_running(const struct scheduler *s, int index);

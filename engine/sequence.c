@@ -43,7 +43,8 @@ static bool check_stops(const struct generation *g, enum submit_result *result, 
     return true;
 }
 
-static bool check(const struct generation *g, const struct vocabulary *v, int n_ctx, enum submit_result *result, struct error *err)
+static bool check(
+    const struct generation *g, const struct vocabulary *v, int n_ctx, enum submit_result *result, struct error *err)
 {
     *result = SUBMIT_INVALID;
     const struct sampling *o = &g->sampling;
@@ -52,8 +53,9 @@ static bool check(const struct generation *g, const struct vocabulary *v, int n_
     if (g->n_prompt < 1 || !g->prompt)
         return error_set(err, "the prompt is empty");
     if (g->n_prompt >= n_ctx)
-        return error_set(err, "the prompt has %d tokens, and the context of %d tokens has room for at most %d of them and one of the answer",
-                         g->n_prompt, n_ctx, n_ctx - 1);
+        return error_set(err,
+            "the prompt has %d tokens, and the context of %d tokens has room for at most %d of them and one of the answer",
+            g->n_prompt, n_ctx, n_ctx - 1);
     for (int i = 0; i < g->n_prompt; i++)
         if (g->prompt[i] < 0 || g->prompt[i] >= v->n_vocab)
             return error_set(err, "token %d of the prompt is %ld: ids go from 0 to %d", i, (long)g->prompt[i], v->n_vocab - 1);
@@ -68,13 +70,14 @@ static bool check(const struct generation *g, const struct vocabulary *v, int n_
     if (!(o->min_p >= 0 && o->min_p <= 1))
         return error_set(err, "min_p is %g: it must be from 0 to 1", (double)o->min_p);
     if (!isfinite(o->presence_penalty) || !isfinite(o->frequency_penalty))
-        return error_set(err, "presence_penalty is %g and frequency_penalty %g: they must be finite", (double)o->presence_penalty, (double)o->frequency_penalty);
+        return error_set(err, "presence_penalty is %g and frequency_penalty %g: they must be finite", (double)o->presence_penalty,
+            (double)o->frequency_penalty);
     if (!(o->repetition_penalty >= 0) || !isfinite(o->repetition_penalty))
         return error_set(err, "repetition_penalty is %g: it must be a number above 0", (double)o->repetition_penalty);
     for (int i = 0; i < o->n_biases; i++)
         if (o->biases[i].token < 0 || o->biases[i].token >= v->n_vocab || !isfinite(o->biases[i].bias))
-            return error_set(err, "the bias of token %ld is %g: ids go from 0 to %d, and a bias is finite", (long)o->biases[i].token,
-                             (double)o->biases[i].bias, v->n_vocab - 1);
+            return error_set(err, "the bias of token %ld is %g: ids go from 0 to %d, and a bias is finite",
+                (long)o->biases[i].token, (double)o->biases[i].bias, v->n_vocab - 1);
     if (g->top_logprobs < 0 || g->top_logprobs > LOGPROBS_MAX_TOP)
         return error_set(err, "top_logprobs is %d: it must be from 0 to %d", g->top_logprobs, (int)LOGPROBS_MAX_TOP);
     return check_stops(g, result, err);
@@ -89,7 +92,8 @@ static bool constrain(struct sequence *s, const struct grammar *g, const struct 
     return s->constraint && s->allowed;
 }
 
-struct sequence *sequence_new(const struct generation *g, const struct vocabulary *v, int n_ctx, enum submit_result *result, struct error *err)
+struct sequence *sequence_new(
+    const struct generation *g, const struct vocabulary *v, int n_ctx, enum submit_result *result, struct error *err)
 {
     if (!check(g, v, n_ctx, result, err))
         return NULL;
@@ -146,7 +150,8 @@ int sequence_positions(const struct sequence *s)
 
 /* ---- events ---- */
 
-/* The held tokens that come with n more bytes of text. What is held at the last event comes with it, but for the tokens of a stop string. */
+/* The held tokens that come with n more bytes of text. What is held at the last event comes with
+ * it, but for the tokens of a stop string. */
 static int release_tokens(struct sequence *s, size_t n, bool last)
 {
     int k = 0;
@@ -205,13 +210,16 @@ static void tell_done(struct sequence *s, enum finish_reason reason, const char 
 {
     bool sampled = s->first_token > 0;
     tell(s, (struct engine_event){.kind = EVENT_DONE, .text = text, .text_length = length, .finish = reason, .error = error,
-                                  .prompt_seconds = sampled ? s->first_token - s->started : s->started > 0 ? now() - s->started : 0,
+                                  .prompt_seconds = sampled          ? s->first_token - s->started
+                                                    : s->started > 0 ? now() - s->started
+                                                                     : 0,
                                   .generate_seconds = sampled ? s->last_token - s->first_token : 0});
 }
 
 void sequence_finish(struct sequence *s, enum finish_reason reason, const char *error)
 {
-    /* What is held back was no stop string after all, and an incomplete character stays incomplete. The two come out as one text. */
+    /* What is held back was no stop string after all, and an incomplete character stays
+     * incomplete. The two come out as one text. */
     char broken[3];
     size_t n_broken = tok_stream_end(&s->stream, broken), n_held, n_rest = 0;
     const char *held, *rest = "";
@@ -274,7 +282,8 @@ static bool take(struct sequence *s, int32_t token)
     sampler_took(s->sampler, token);
     size_t length, n_ready;
     const char *ready;
-    if ((s->logprobs && !hold_token(s, token)) || !detokenize(s, token, &length) || !stops_feed(s->stops, s->text, length, &ready, &n_ready)) {
+    if ((s->logprobs && !hold_token(s, token)) || !detokenize(s, token, &length) ||
+        !stops_feed(s->stops, s->text, length, &ready, &n_ready)) {
         sequence_finish(s, FINISH_ERROR, "out of memory for the generated text");
         return false;
     }

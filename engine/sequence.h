@@ -1,5 +1,6 @@
-/* A submitted generation on its way: prompt, sampler, text that is still held back, and where it stands. What it says to its callback is
- * decided here; when it is computed is the scheduler's business (engine/scheduler.h), and what is computed the forward pass's. */
+/* A submitted generation on its way: prompt, sampler, text that is still held back, and where it stands.
+ * What it says to its callback is decided here; when it is computed is the scheduler's business
+ * (engine/scheduler.h), and what is computed the forward pass's. */
 #ifndef QUERN_SEQUENCE_H
 #define QUERN_SEQUENCE_H
 
@@ -67,8 +68,10 @@ struct sequence {
     double submitted, started, first_token, last_token; /* seconds of the monotonic clock */
 };
 
-/* Checks and copies g for a context of n_ctx positions. NULL with a sentence; *result is then SUBMIT_INVALID, or SUBMIT_FULL when out of memory. */
-struct sequence *sequence_new(const struct generation *g, const struct vocabulary *v, int n_ctx, enum submit_result *result, struct error *err);
+/* Checks and copies g for a context of n_ctx positions. NULL with a sentence;
+ * *result is then SUBMIT_INVALID, or SUBMIT_FULL when out of memory. */
+struct sequence *sequence_new(
+    const struct generation *g, const struct vocabulary *v, int n_ctx, enum submit_result *result, struct error *err);
 void sequence_free(struct sequence *s); /* also gives its KV blocks back; NULL is allowed */
 
 /* Positions of KV memory that it can come to need. (The last token is sampled but never computed.) */

@@ -79,7 +79,8 @@ void stops_free(struct stops *s)
     free(s);
 }
 
-/* Room for length more bytes. What was handed out before is dropped only when it is as large as what must be moved, which keeps the moving linear. */
+/* Room for length more bytes. What was handed out before is dropped only when it is as large as what must
+ * be moved, which keeps the moving linear. */
 static bool make_room(struct stops *s, size_t length)
 {
     if (s->start >= s->end - s->start) {

@@ -1,11 +1,14 @@
 /* How a loop is shared out.
  *
- * `remaining` counts the pieces nobody has taken. A thread takes a piece by lowering it by one with compare-and-swap, from whatever loop is current: a piece that is
- * taken keeps its loop alive, so fn, arg and n_pieces are read after the piece was won and cannot change until it is reported as done.
- * Nobody waits for a worker that took no piece: one that sleeps, or whose core is busy with something else, does not hold up the loop.
+ * `remaining` counts the pieces nobody has taken. A thread takes a piece by lowering it by one with compare-and-swap,
+ * from whatever loop is current: a piece that is taken keeps its loop alive, so fn, arg and n_pieces are read after
+ * the piece was won and cannot change until it is reported as done.
+ * Nobody waits for a worker that took no piece: one that sleeps, or whose core is busy with
+ * something else, does not hold up the loop.
  *
- * A worker that finds no piece spins for a while and then sleeps on `remaining` (futex, "still 0"). It raises `sleepers` before, the caller looks at
- * `sleepers` after it published a loop, both sequentially consistent: either the caller sees the sleeper and wakes it, or the kernel sees pieces and refuses to put it to sleep.
+ * A worker that finds no piece spins for a while and then sleeps on `remaining` (futex, "still 0"). It raises
+ * `sleepers` before, the caller looks at `sleepers` after it published a loop, both sequentially consistent:
+ * either the caller sees the sleeper and wakes it, or the kernel sees pieces and refuses to put it to sleep.
  * The caller sleeps on `finished` in the same way, with `waiting` in the part of `sleepers`. */
 #include "engine/threads.h"
 
@@ -29,7 +32,8 @@ enum { CACHE_LINE = 64 };
 /* `remaining` when the workers are to end. A loop has at most INT_MAX pieces. */
 #define REMAINING_STOP UINT32_MAX
 
-/* How long a thread spins for the next loop (or, the caller, for the others' last pieces) before it sleeps, when every thread can have a core of its own.
+/* How long a thread spins for the next loop (or, the caller, for the others' last pieces) before it sleeps,
+ * when every thread can have a core of its own.
  * A little longer than the pauses between the loops of a step, and than a wake-up takes. */
 enum { SPIN_NS = 100 * 1000 };
 

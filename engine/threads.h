@@ -1,5 +1,5 @@
-/* A pool of threads for loops over independent pieces. The caller is one of the threads; the others spin for a short while after a loop, then sleep,
- * so that an idle engine uses no CPU. */
+/* A pool of threads for loops over independent pieces. The caller is one of the threads; the others spin for a short while after
+ * a loop, then sleep, so that an idle engine uses no CPU. */
 #ifndef QUERN_THREADS_H
 #define QUERN_THREADS_H
 
@@ -15,8 +15,10 @@ struct threads *threads_new(int n, struct error *err);
 void threads_free(struct threads *t);
 int threads_count(const struct threads *t);
 
-/* Calls fn(arg, piece, thread) once for every piece 0 .. n_pieces - 1, in no particular order, on all threads; returns when all are done.
- * thread is 0 .. count - 1 and is not used by two calls at the same time. Pieces are handed out one by one to whichever thread is free. Only one thread may call this. */
+/* Calls fn(arg, piece, thread) once for every piece 0 .. n_pieces - 1, in no particular order,
+ * on all threads; returns when all are done.
+ * thread is 0 .. count - 1 and is not used by two calls at the same time. Pieces are handed out one by one to whichever
+ * thread is free. Only one thread may call this. */
 typedef void threads_fn(void *arg, int piece, int thread);
 void threads_run(struct threads *t, int n_pieces, threads_fn *fn, void *arg);
 

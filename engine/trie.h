@@ -1,7 +1,9 @@
-/* A vocabulary as a tree of bytes, so that the tokens that begin alike are looked at together. Made once for a model, read-only afterwards.
+/* A vocabulary as a tree of bytes, so that the tokens that begin alike are looked at together.
+ * Made once for a model, read-only afterwards.
  *
- * The nodes stand in one array, each before those below it: a walk goes through the array, and past a node whose bytes lead nowhere it skips all that is below. Control and
- * unused tokens are not in it, nor are tokens of no bytes; user-defined ones are, with their text. */
+ * The nodes stand in one array, each before those below it: a walk goes through the array, and past a
+ * node whose bytes lead nowhere it skips all that is below. Control and unused tokens are not in it,
+ * nor are tokens of no bytes; user-defined ones are, with their text. */
 #ifndef QUERN_TRIE_H
 #define QUERN_TRIE_H
 

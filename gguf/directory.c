@@ -1,5 +1,5 @@
-/* Reading the directory. The rule throughout: a number from the file is compared with the bytes that are left before anything is done with it,
- * and every array here grows only with entries that were really read. */
+/* Reading the directory. The rule throughout: a number from the file is compared with the bytes that are left before anything
+ * is done with it, and every array here grows only with entries that were really read. */
 #include "gguf/directory.h"
 
 #include <inttypes.h>
@@ -19,11 +19,13 @@ static size_t left(const struct reader *r)
     return r->size - r->at;
 }
 
-/* Messages name what is being read twice over: what ("metadata key", "tensor", "the header"), its quoted name (or ""), and the part of it. */
+/* Messages name what is being read twice over: what ("metadata key", "tensor", "the header"),
+ * its quoted name (or ""), and the part of it. */
 static bool ends_inside(const struct reader *r, const char *what, const char *name, const char *part)
 {
-    return error_set(r->err, "%s: the file ends at byte %zu inside its own directory: %s%s%s, %s at byte %zu; it is cut short, fetch it again", r->label,
-                     r->size, what, *name ? " " : "", name, part, r->at);
+    return error_set(r->err,
+        "%s: the file ends at byte %zu inside its own directory: %s%s%s, %s at byte %zu; it is cut short, fetch it again",
+        r->label, r->size, what, *name ? " " : "", name, part, r->at);
 }
 
 static bool read_u32(struct reader *r, uint32_t *out)
@@ -65,8 +67,8 @@ static bool bad_string(const struct reader *r, const char *what, const char *nam
 {
     if (left(r) < 8)
         return ends_inside(r, what, name, part);
-    return error_set(r->err, "%s: %s%s%s: %s at byte %zu claims a length of %" PRIu64 " bytes, but only %zu are left in the file", r->label, what,
-                     *name ? " " : "", name, part, r->at, gguf_load_u64(r->data + r->at), left(r) - 8);
+    return error_set(r->err, "%s: %s%s%s: %s at byte %zu claims a length of %" PRIu64 " bytes, but only %zu are left in the file",
+        r->label, what, *name ? " " : "", name, part, r->at, gguf_load_u64(r->data + r->at), left(r) - 8);
 }
 
 static bool out_of_memory(const struct reader *r)
@@ -120,29 +122,37 @@ static bool read_header(struct reader *r, struct gguf_directory *dir, uint64_t *
     if (!read_u32(r, &dir->version))
         return ends_inside(r, "the header", "", "the version number");
     if (dir->version == 1)
-        return error_set(r->err, "%s: is GGUF version 1 (byte 4), which is too old to be read; only versions 2 and 3 are; convert it anew", r->label);
+        return error_set(r->err,
+            "%s: is GGUF version 1 (byte 4), which is too old to be read; only versions 2 and 3 are; convert it anew", r->label);
     if (dir->version != 2 && dir->version != 3) {
         uint32_t swapped = __builtin_bswap32(dir->version);
         if (swapped >= 1 && swapped <= 3)
-            return error_set(r->err, "%s: is a big-endian GGUF file (version %" PRIu32 " with its bytes swapped, byte 4); only little-endian ones can be read",
-                             r->label, swapped);
-        return error_set(r->err, "%s: is GGUF version %" PRIu32 " (byte 4); only versions 2 and 3 can be read", r->label, dir->version);
+            return error_set(r->err,
+                "%s: is a big-endian GGUF file (version %" PRIu32
+                " with its bytes swapped, byte 4); only little-endian ones can be read",
+                r->label, swapped);
+        return error_set(
+            r->err, "%s: is GGUF version %" PRIu32 " (byte 4); only versions 2 and 3 can be read", r->label, dir->version);
     }
     if (!read_u64(r, n_tensors) || !read_u64(r, n_values))
         return ends_inside(r, "the header", "", "the counts of tensors and metadata");
 
-    /* The smallest entries possible: a metadata entry is a key length, a kind and one byte; a tensor a name length, a dimension count, one dimension, a
-     * type and an offset. */
+    /* The smallest entries possible: a metadata entry is a key length, a kind and one byte; a tensor a name length,
+     * a dimension count, one dimension, a type and an offset. */
     const size_t min_value = 8 + 4 + 1, min_tensor = 8 + 4 + 8 + 4 + 8;
     if (*n_tensors > left(r) / min_tensor)
-        return error_set(r->err, "%s: the header claims %" PRIu64 " tensors (byte 8), but the %zu bytes that are left cannot hold so many", r->label,
-                         *n_tensors, left(r));
+        return error_set(r->err,
+            "%s: the header claims %" PRIu64 " tensors (byte 8), but the %zu bytes that are left cannot hold so many", r->label,
+            *n_tensors, left(r));
     if (*n_values > left(r) / min_value)
-        return error_set(r->err, "%s: the header claims %" PRIu64 " metadata entries (byte 16), but the %zu bytes that are left cannot hold so many",
-                         r->label, *n_values, left(r));
+        return error_set(r->err,
+            "%s: the header claims %" PRIu64 " metadata entries (byte 16), but the %zu bytes that are left cannot hold so many",
+            r->label, *n_values, left(r));
     if (*n_tensors > GGUF_MAX_ENTRIES || *n_values > GGUF_MAX_ENTRIES)
-        return error_set(r->err, "%s: the header claims %" PRIu64 " tensors (byte 8) and %" PRIu64 " metadata entries (byte 16); no model has more than %d",
-                         r->label, *n_tensors, *n_values, GGUF_MAX_ENTRIES);
+        return error_set(r->err,
+            "%s: the header claims %" PRIu64 " tensors (byte 8) and %" PRIu64
+            " metadata entries (byte 16); no model has more than %d",
+            r->label, *n_tensors, *n_values, GGUF_MAX_ENTRIES);
     return true;
 }
 
@@ -167,16 +177,20 @@ static bool read_array(struct reader *r, struct gguf_value *v, const char *key)
         return ends_inside(r, "metadata key", key, "the head of its array");
     }
     if (kind == GGUF_KIND_ARRAY)
-        return error_set(r->err, "%s: metadata key %s at byte %zu is an array of arrays, which is not supported", r->label, key, start);
+        return error_set(
+            r->err, "%s: metadata key %s at byte %zu is an array of arrays, which is not supported", r->label, key, start);
     if (kind > GGUF_KIND_FLOAT64)
-        return error_set(r->err, "%s: metadata key %s: the array at byte %zu has elements of unknown kind %" PRIu32, r->label, key, start, kind);
+        return error_set(r->err, "%s: metadata key %s: the array at byte %zu has elements of unknown kind %" PRIu32, r->label,
+            key, start, kind);
     v->array_kind = (enum gguf_kind)kind;
     v->data = r->data + r->at;
 
     size_t each = kind == GGUF_KIND_STRING ? 8 : gguf_kind_bytes(v->array_kind);
     if (v->count > left(r) / each)
-        return error_set(r->err, "%s: metadata key %s: the array at byte %zu claims %" PRIu64 " elements of kind %s, but only %zu bytes are left in the file",
-                         r->label, key, start, v->count, gguf_kind_name(v->array_kind), left(r));
+        return error_set(r->err,
+            "%s: metadata key %s: the array at byte %zu claims %" PRIu64
+            " elements of kind %s, but only %zu bytes are left in the file",
+            r->label, key, start, v->count, gguf_kind_name(v->array_kind), left(r));
     if (kind != GGUF_KIND_STRING) {
         if (kind == GGUF_KIND_BOOL && !check_bools(r, v->data, v->count, key))
             return false;
@@ -201,7 +215,8 @@ static bool read_value(struct reader *r, struct gguf_value *v, const char *key)
     if (!read_u32(r, &kind))
         return ends_inside(r, "metadata key", key, "the kind of its value");
     if (kind > GGUF_KIND_FLOAT64)
-        return error_set(r->err, "%s: metadata key %s: the value at byte %zu has the unknown kind %" PRIu32, r->label, key, start, kind);
+        return error_set(
+            r->err, "%s: metadata key %s: the value at byte %zu has the unknown kind %" PRIu32, r->label, key, start, kind);
     v->kind = (enum gguf_kind)kind;
     v->count = 1;
     if (v->kind == GGUF_KIND_ARRAY)
@@ -244,8 +259,8 @@ static bool read_values(struct reader *r, struct gguf_directory *dir, uint64_t n
         if (!gguf_names_add(&dir->value_names, values, sizeof *values, &other))
             return out_of_memory(r);
         if (other != GGUF_NAMES_NONE)
-            return error_set(r->err, "%s: metadata key %s at byte %zu is a duplicate: the same key stands at byte %zu", r->label, key.text, start,
-                             (size_t)((const unsigned char *)values[other].key.data - r->data) - 8);
+            return error_set(r->err, "%s: metadata key %s at byte %zu is a duplicate: the same key stands at byte %zu", r->label,
+                key.text, start, (size_t)((const unsigned char *)values[other].key.data - r->data) - 8);
         dir->n_values++;
     }
     return true;
@@ -254,7 +269,8 @@ static bool read_values(struct reader *r, struct gguf_directory *dir, uint64_t n
 static bool read_alignment(const struct reader *r, struct gguf_directory *dir)
 {
     static const char name[] = "general.alignment";
-    uint32_t at = gguf_names_find(&dir->value_names, dir->values, sizeof *dir->values, (struct gguf_string){name, sizeof name - 1});
+    uint32_t at =
+        gguf_names_find(&dir->value_names, dir->values, sizeof *dir->values, (struct gguf_string){name, sizeof name - 1});
 
     dir->alignment = GGUF_DEFAULT_ALIGNMENT;
     if (at == GGUF_NAMES_NONE)
@@ -262,12 +278,13 @@ static bool read_alignment(const struct reader *r, struct gguf_directory *dir)
     const struct gguf_value *v = &dir->values[at];
     size_t offset = (size_t)(v->data - r->data);
     if (v->kind != GGUF_KIND_UINT32)
-        return error_set(r->err, "%s: metadata key \"general.alignment\" at byte %zu is of kind %s; it must be UINT32", r->label, offset,
-                         gguf_kind_name(v->kind));
+        return error_set(r->err, "%s: metadata key \"general.alignment\" at byte %zu is of kind %s; it must be UINT32", r->label,
+            offset, gguf_kind_name(v->kind));
     uint32_t alignment = gguf_load_u32(v->data);
     if (alignment < GGUF_MIN_ALIGNMENT || (alignment & (alignment - 1)) != 0)
-        return error_set(r->err, "%s: metadata key \"general.alignment\" at byte %zu is %" PRIu32 "; it must be a power of two and a multiple of %d",
-                         r->label, offset, alignment, GGUF_MIN_ALIGNMENT);
+        return error_set(r->err,
+            "%s: metadata key \"general.alignment\" at byte %zu is %" PRIu32 "; it must be a power of two and a multiple of %d",
+            r->label, offset, alignment, GGUF_MIN_ALIGNMENT);
     dir->alignment = alignment;
     return true;
 }
@@ -281,7 +298,8 @@ static bool read_dims(struct reader *r, struct gguf_tensor *t, const char *name)
     if (!read_u32(r, &t->n_dims))
         return ends_inside(r, "tensor", name, "its number of dimensions");
     if (t->n_dims == 0 || t->n_dims > GGUF_MAX_DIMS)
-        return error_set(r->err, "%s: tensor %s has %" PRIu32 " dimensions (byte %zu); 1 to %d are allowed", r->label, name, t->n_dims, start, GGUF_MAX_DIMS);
+        return error_set(r->err, "%s: tensor %s has %" PRIu32 " dimensions (byte %zu); 1 to %d are allowed", r->label, name,
+            t->n_dims, start, GGUF_MAX_DIMS);
     t->n_elements = 1;
     for (uint32_t i = 0; i < GGUF_MAX_DIMS; i++) {
         t->dims[i] = 1;
@@ -293,8 +311,9 @@ static bool read_dims(struct reader *r, struct gguf_tensor *t, const char *name)
         if (t->dims[i] == 0)
             return error_set(r->err, "%s: tensor %s: dimension %" PRIu32 " at byte %zu is 0", r->label, name, i, at);
         if (__builtin_mul_overflow(t->n_elements, t->dims[i], &t->n_elements) || t->n_elements > INT64_MAX)
-            return error_set(r->err, "%s: tensor %s: dimension %" PRIu32 " at byte %zu is %" PRIu64 ": the number of elements does not fit 63 bits", r->label,
-                             name, i, at, t->dims[i]);
+            return error_set(r->err,
+                "%s: tensor %s: dimension %" PRIu32 " at byte %zu is %" PRIu64 ": the number of elements does not fit 63 bits",
+                r->label, name, i, at, t->dims[i]);
     }
     return true;
 }
@@ -312,17 +331,19 @@ static bool read_type_and_offset(struct reader *r, struct gguf_tensor *t, uint64
         return error_set(r->err, "%s: tensor %s has the unknown type %" PRIu32 " (byte %zu)", r->label, name, type, start);
     t->type = (enum gguf_type)type;
     if (t->dims[0] % traits->block_size != 0)
-        return error_set(r->err, "%s: tensor %s: its rows of %" PRIu64 " elements cannot be of type %s (byte %zu), which comes in blocks of %" PRIu32, r->label,
-                         name, t->dims[0], traits->name, start, traits->block_size);
-    if (__builtin_mul_overflow(t->n_elements / traits->block_size, (uint64_t)traits->block_bytes, &t->n_bytes) || t->n_bytes > INT64_MAX)
-        return error_set(r->err, "%s: tensor %s: the bytes of %" PRIu64 " elements of type %s (byte %zu) do not fit 63 bits", r->label, name, t->n_elements,
-                         traits->name, start);
+        return error_set(r->err,
+            "%s: tensor %s: its rows of %" PRIu64 " elements cannot be of type %s (byte %zu), which comes in blocks of %" PRIu32,
+            r->label, name, t->dims[0], traits->name, start, traits->block_size);
+    if (__builtin_mul_overflow(t->n_elements / traits->block_size, (uint64_t)traits->block_bytes, &t->n_bytes) ||
+        t->n_bytes > INT64_MAX)
+        return error_set(r->err, "%s: tensor %s: the bytes of %" PRIu64 " elements of type %s (byte %zu) do not fit 63 bits",
+            r->label, name, t->n_elements, traits->name, start);
     start = r->at;
     if (!read_u64(r, offset))
         return ends_inside(r, "tensor", name, "its offset");
     if (*offset % alignment != 0)
-        return error_set(r->err, "%s: tensor %s: its offset %" PRIu64 " (byte %zu) is not a multiple of the alignment %" PRIu32, r->label, name, *offset, start,
-                         alignment);
+        return error_set(r->err, "%s: tensor %s: its offset %" PRIu64 " (byte %zu) is not a multiple of the alignment %" PRIu32,
+            r->label, name, *offset, start, alignment);
     return true;
 }
 
@@ -332,23 +353,25 @@ static size_t entry_offset(const struct reader *r, const struct gguf_tensor *t)
     return (size_t)((const unsigned char *)t->name.data - r->data) - 8;
 }
 
-/* Places the tensors: their data begins at the next multiple of the alignment after the directory (r->at). Until now `data` held nothing and
- * offsets[] what the file says. */
+/* Places the tensors: their data begins at the next multiple of the alignment after the directory (r->at).
+ * Until now `data` held nothing and offsets[] what the file says. */
 static bool place_tensors(const struct reader *r, struct gguf_directory *dir, const uint64_t *offsets)
 {
     if (dir->n_tensors == 0)
         return true;
     size_t base = (r->at + dir->alignment - 1) & ~((size_t)dir->alignment - 1);
     if (base < r->at || base > r->size)
-        return error_set(r->err, "%s: the directory ends at byte %zu and the tensors should begin at byte %zu, but the file ends at byte %zu; it is cut short, "
-                         "fetch it again", r->label, r->at, base, r->size);
+        return error_set(r->err,
+            "%s: the directory ends at byte %zu and the tensors should begin at byte %zu, but the file ends at byte %zu; "
+            "it is cut short, fetch it again", r->label, r->at, base, r->size);
     size_t room = r->size - base;
     for (size_t i = 0; i < dir->n_tensors; i++) {
         struct gguf_tensor *t = &dir->tensors[i];
         if (offsets[i] > room || t->n_bytes > room - offsets[i])
-            return error_set(r->err, "%s: tensor %s (entry at byte %zu) has %" PRIu64 " bytes of data at offset %" PRIu64 " from byte %zu, but the file ends at "
-                             "byte %zu; it is cut short or damaged, fetch it again", r->label, gguf_quote(t->name).text, entry_offset(r, t), t->n_bytes,
-                             offsets[i], base, r->size);
+            return error_set(r->err,
+                "%s: tensor %s (entry at byte %zu) has %" PRIu64 " bytes of data at offset %" PRIu64 " from byte %zu, "
+                "but the file ends at byte %zu; it is cut short or damaged, fetch it again",
+                r->label, gguf_quote(t->name).text, entry_offset(r, t), t->n_bytes, offsets[i], base, r->size);
         t->data = r->data + base + offsets[i];
     }
     return true;
@@ -364,9 +387,11 @@ static bool check_overlap(const struct reader *r, const struct gguf_tensor *firs
 {
     if ((size_t)(second->data - first->data) >= first->n_bytes)
         return true;
-    return error_set(r->err, "%s: tensor %s (entry at byte %zu) overlaps tensor %s (entry at byte %zu): its data begins at byte %zu, the other's ends at byte %zu",
-                     r->label, gguf_quote(second->name).text, entry_offset(r, second), gguf_quote(first->name).text, entry_offset(r, first),
-                     (size_t)(second->data - r->data), (size_t)(first->data - r->data) + (size_t)first->n_bytes);
+    return error_set(r->err,
+        "%s: tensor %s (entry at byte %zu) overlaps tensor %s (entry at byte %zu): its data begins at byte %zu, "
+        "the other's ends at byte %zu",
+        r->label, gguf_quote(second->name).text, entry_offset(r, second), gguf_quote(first->name).text, entry_offset(r, first),
+        (size_t)(second->data - r->data), (size_t)(first->data - r->data) + (size_t)first->n_bytes);
 }
 
 static bool check_overlaps(const struct reader *r, const struct gguf_directory *dir)
@@ -431,8 +456,8 @@ static bool read_tensors(struct reader *r, struct gguf_directory *dir, uint64_t 
         if (!gguf_names_add(&dir->tensor_names, tensors, sizeof *tensors, &other))
             ok = out_of_memory(r);
         else if (other != GGUF_NAMES_NONE)
-            ok = error_set(r->err, "%s: tensor %s at byte %zu is a duplicate: the same name stands at byte %zu", r->label, gguf_quote(t.name).text,
-                           entry_offset(r, &t), entry_offset(r, &tensors[other]));
+            ok = error_set(r->err, "%s: tensor %s at byte %zu is a duplicate: the same name stands at byte %zu", r->label,
+                gguf_quote(t.name).text, entry_offset(r, &t), entry_offset(r, &tensors[other]));
         else
             dir->n_tensors++;
     }
@@ -449,7 +474,8 @@ bool gguf_directory_read(struct gguf_directory *dir, const unsigned char *data, 
     memset(dir, 0, sizeof *dir);
     gguf_names_init(&dir->value_names);
     gguf_names_init(&dir->tensor_names);
-    if (read_header(&r, dir, &n_tensors, &n_values) && read_values(&r, dir, n_values) && read_alignment(&r, dir) && read_tensors(&r, dir, n_tensors))
+    if (read_header(&r, dir, &n_tensors, &n_values) && read_values(&r, dir, n_values) && read_alignment(&r, dir) &&
+        read_tensors(&r, dir, n_tensors))
         return true;
     gguf_directory_free(dir);
     return false;

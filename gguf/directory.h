@@ -1,11 +1,13 @@
-/* The directory of a GGUF file: header, metadata and tensor infos, read and checked against the size of the file. Private to gguf/. */
+/* The directory of a GGUF file: header, metadata and tensor infos, read and checked against the size of the file.
+ * Private to gguf/. */
 #ifndef QUERN_GGUF_DIRECTORY_H
 #define QUERN_GGUF_DIRECTORY_H
 
 #include "gguf/gguf.h"
 #include "gguf/names.h"
 
-/* More entries than any model has (the largest have tens of thousands of tensors): what bounds the memory a hostile file can make us spend. */
+/* More entries than any model has (the largest have tens of thousands of tensors): what bounds
+ * the memory a hostile file can make us spend. */
 enum { GGUF_MAX_ENTRIES = 1 << 20 };
 
 enum { GGUF_MIN_ALIGNMENT = 8, GGUF_DEFAULT_ALIGNMENT = 32 };
@@ -31,7 +33,8 @@ struct gguf_directory {
 };
 
 /* Reads and checks everything. `label` is how messages call the file. On failure the directory is left freed. */
-bool gguf_directory_read(struct gguf_directory *dir, const unsigned char *data, size_t size, const char *label, struct error *err);
+bool gguf_directory_read(
+    struct gguf_directory *dir, const unsigned char *data, size_t size, const char *label, struct error *err);
 void gguf_directory_free(struct gguf_directory *dir);
 
 /* "UINT32" and so on; "unknown" for a number outside the enum. */

@@ -1,7 +1,7 @@
 /* The one way a quern function says why it failed.
  *
- * A function that can fail returns bool (or a pointer) and takes a `struct error *` from its caller. On failure the text is
- * one sentence (no trailing newline) that names the offending thing and, where there is one, the remedy. The caller owns the struct;
+ * A function that can fail returns bool (or a pointer) and takes a `struct error *` from its caller. On failure the text is one
+ * sentence (no trailing newline) that names the offending thing and, where there is one, the remedy. The caller owns the struct;
  * nothing is allocated. Every function accepts NULL for "I do not want the text". */
 #ifndef QUERN_ERROR_H
 #define QUERN_ERROR_H

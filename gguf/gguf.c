@@ -12,7 +12,8 @@ struct gguf {
     struct gguf_directory dir;
 };
 
-/* A path as messages show it: control characters must not reach a terminal or a log line; everything else, umlauts too, stays as the operator wrote it.
+/* A path as messages show it: control characters must not reach a terminal or a log line;
+ * everything else, umlauts too, stays as the operator wrote it.
  * Of a long path the end is kept, for the file's name is there. */
 static void make_label(const char *path, char label[200])
 {
@@ -94,7 +95,8 @@ uint64_t gguf_file_size(const struct gguf *g)
 
 static const struct gguf_value *find_value(const struct gguf *g, const char *key)
 {
-    uint32_t at = gguf_names_find(&g->dir.value_names, g->dir.values, sizeof *g->dir.values, (struct gguf_string){key, strlen(key)});
+    uint32_t at =
+        gguf_names_find(&g->dir.value_names, g->dir.values, sizeof *g->dir.values, (struct gguf_string){key, strlen(key)});
     return at == GGUF_NAMES_NONE ? NULL : &g->dir.values[at];
 }
 
@@ -244,7 +246,8 @@ bool gguf_array_next_string(const struct gguf_array *array, size_t *cursor, stru
 
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *name)
 {
-    uint32_t at = gguf_names_find(&g->dir.tensor_names, g->dir.tensors, sizeof *g->dir.tensors, (struct gguf_string){name, strlen(name)});
+    uint32_t at =
+        gguf_names_find(&g->dir.tensor_names, g->dir.tensors, sizeof *g->dir.tensors, (struct gguf_string){name, strlen(name)});
     return at == GGUF_NAMES_NONE ? NULL : &g->dir.tensors[at];
 }
 

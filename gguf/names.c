@@ -18,8 +18,8 @@ static void sip_round(uint64_t v[4])
     v[2] += v[1], v[1] = rotate(v[1], 17) ^ v[2], v[2] = rotate(v[2], 32);
 }
 
-/* SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012; one compression and three finalisation rounds). The bytes are taken in the
- * machine's own order, since the result never leaves the process. */
+/* SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012; one compression and three finalisation rounds).
+ * The bytes are taken in the machine's own order, since the result never leaves the process. */
 static uint64_t hash(const struct gguf_names *names, struct gguf_string s)
 {
     uint64_t v[4] = {names->key[0] ^ 0x736f6d6570736575, names->key[1] ^ 0x646f72616e646f6d, names->key[0] ^ 0x6c7967656e657261,
@@ -71,7 +71,8 @@ static struct gguf_string name_of(const void *items, size_t stride, size_t index
 }
 
 /* The slot that holds `name`, or the empty one where it belongs. */
-static struct gguf_names_slot *probe(const struct gguf_names *names, const void *items, size_t stride, struct gguf_string name, uint64_t h)
+static struct gguf_names_slot *probe(
+    const struct gguf_names *names, const void *items, size_t stride, struct gguf_string name, uint64_t h)
 {
     size_t mask = names->n_slots - 1;
 

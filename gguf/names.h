@@ -1,7 +1,8 @@
-/* A hash index over an array of named things: finds one by name, and notices duplicates while a directory is read. Private to gguf/.
+/* A hash index over an array of named things: finds one by name, and notices duplicates while a directory is read.
+ * Private to gguf/.
  *
- * The hash is SipHash-1-3 under a key drawn anew for every index, so that nobody can prepare a file whose names all collide; the table grows
- * with the entries that were really added. */
+ * The hash is SipHash-1-3 under a key drawn anew for every index, so that nobody can prepare a file whose names all collide;
+ * the table grows with the entries that were really added. */
 #ifndef QUERN_GGUF_NAMES_H
 #define QUERN_GGUF_NAMES_H
 
@@ -29,7 +30,8 @@ void gguf_names_free(struct gguf_names *names);
 /* Index of the item called `name`, or GGUF_NAMES_NONE. */
 uint32_t gguf_names_find(const struct gguf_names *names, const void *items, size_t stride, struct gguf_string name);
 
-/* Adds items[n_entries], the next one. True on success; *other is then GGUF_NAMES_NONE, or the index of an earlier item of the same name (and nothing was added).
+/* Adds items[n_entries], the next one. True on success; *other is then GGUF_NAMES_NONE, or the index of an earlier item
+ * of the same name (and nothing was added).
  * False when memory ran out. */
 bool gguf_names_add(struct gguf_names *names, const void *items, size_t stride, uint32_t *other);
 

@@ -23,7 +23,8 @@ static bool read_all(int fd, unsigned char *to, size_t size, const char *label, 
         if (got < 0)
             return error_set(err, "%s: cannot read at byte %zu: %s", label, done, strerror(errno));
         if (got == 0)
-            return error_set(err, "%s: became shorter while it was read: it had %zu bytes, now it ends at byte %zu", label, size, done);
+            return error_set(
+                err, "%s: became shorter while it was read: it had %zu bytes, now it ends at byte %zu", label, size, done);
         done += (size_t)got;
     }
     return true;
@@ -72,7 +73,8 @@ bool gguf_source_open(struct gguf_source *source, const char *path, const char *
     void *data = no_mmap ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
                          : mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED) {
-        error_set(err, "%s: cannot %s %zu bytes: %s", label, no_mmap ? "reserve memory for its" : "map its", size, strerror(errno));
+        error_set(
+            err, "%s: cannot %s %zu bytes: %s", label, no_mmap ? "reserve memory for its" : "map its", size, strerror(errno));
         close(fd);
         return false;
     }
@@ -99,13 +101,15 @@ bool gguf_source_lock(struct gguf_source *source, const char *label, struct erro
     }
     int why = errno;
     struct rlimit limit;
-    if ((why == ENOMEM || why == EPERM || why == EAGAIN) && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+    if ((why == ENOMEM || why == EPERM || why == EAGAIN) && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+        limit.rlim_cur != RLIM_INFINITY)
         return error_set(err,
-                         "%s: cannot lock %zu bytes into memory (%s): the limit RLIMIT_MEMLOCK is %ju bytes; raise it (ulimit -l, "
-                         "LimitMEMLOCK= in a systemd unit) or run without locking",
-                         label, source->size, strerror(why), (uintmax_t)limit.rlim_cur);
-    return error_set(err, "%s: cannot lock %zu bytes into memory: %s (RLIMIT_MEMLOCK is not what stops it; is there enough free memory?)", label,
-                     source->size, strerror(why));
+            "%s: cannot lock %zu bytes into memory (%s): the limit RLIMIT_MEMLOCK is %ju bytes; raise it (ulimit -l, "
+            "LimitMEMLOCK= in a systemd unit) or run without locking",
+            label, source->size, strerror(why), (uintmax_t)limit.rlim_cur);
+    return error_set(err,
+        "%s: cannot lock %zu bytes into memory: %s (RLIMIT_MEMLOCK is not what stops it; is there enough free memory?)", label,
+        source->size, strerror(why));
 }
 
 /* Shrinks [*from, *to) to whole pages inside it, or widens it to the pages that touch it. False when nothing is left. */

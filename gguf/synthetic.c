@@ -50,9 +50,10 @@ bool synthetic_shape_check(const struct synthetic_shape *s, struct error *err)
         const char *name;
         uint32_t value, limit;
     } sizes[] = {
-        {"layers", s->n_layers, 1024},     {"embedding length", s->n_embd, 1 << 17},       {"feed-forward length", s->n_ff, 1 << 20},
-        {"heads", s->n_heads, 1024},       {"KV heads", s->n_kv_heads, 1024},              {"head dimension", s->head_dim, 1024},
-        {"vocabulary", s->n_vocab, 1 << 22}, {"context", s->n_ctx, 1 << 30},
+        {"layers", s->n_layers, 1024},             {"embedding length", s->n_embd, 1 << 17},
+        {"feed-forward length", s->n_ff, 1 << 20}, {"heads", s->n_heads, 1024},
+        {"KV heads", s->n_kv_heads, 1024},         {"head dimension", s->head_dim, 1024},
+        {"vocabulary", s->n_vocab, 1 << 22},       {"context", s->n_ctx, 1 << 30},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].value == 0 || sizes[i].value > sizes[i].limit)
@@ -107,7 +108,8 @@ static void add_vector(struct gguf_writer *w, const char *name, uint64_t length)
     gguf_writer_tensor(w, name, GGUF_TYPE_F32, 1, &length);
 }
 
-static void add_matrix(struct gguf_writer *w, const struct synthetic_shape *s, const char *name, uint64_t columns, uint64_t rows, bool more)
+static void add_matrix(
+    struct gguf_writer *w, const struct synthetic_shape *s, const char *name, uint64_t columns, uint64_t rows, bool more)
 {
     enum gguf_type want = s->mix == SYNTHETIC_SINGLE ? s->type : more ? GGUF_TYPE_Q6_K : GGUF_TYPE_Q4_K;
     gguf_writer_tensor(w, name, fitting(want, columns), 2, (uint64_t[]){columns, rows});
@@ -244,7 +246,8 @@ static void fill_f32(uint64_t s[4], unsigned char *to, size_t n, float mean, flo
 
     for (size_t i = 0; i < n; i += 2) {
         uint64_t word = next(s);
-        float pair[2] = {mean + scale * ((float)sum4((uint32_t)word) - sum_mean), mean + scale * ((float)sum4((uint32_t)(word >> 32)) - sum_mean)};
+        float pair[2] = {mean + scale * ((float)sum4((uint32_t)word) - sum_mean),
+            mean + scale * ((float)sum4((uint32_t)(word >> 32)) - sum_mean)};
         memcpy(to + 4 * i, pair, n - i >= 2 ? 8 : 4);
     }
 }
@@ -290,8 +293,8 @@ static void fill_q8_0(uint64_t s[4], unsigned char *to, size_t n_blocks)
     }
 }
 
-/* Q4_K, Q5_K: eight 6-bit scales and eight 6-bit minima in 12 bytes. With equal scale and minimum, and d : dmin as 1 : half the largest value, the
- * weights centre on zero. */
+/* Q4_K, Q5_K: eight 6-bit scales and eight 6-bit minima in 12 bytes. With equal scale and minimum, and d : dmin as
+ * 1 : half the largest value, the weights centre on zero. */
 static void fill_k_scales(uint64_t s[4], unsigned char *to, uint16_t d, uint16_t dmin)
 {
     unsigned char scale[8];

@@ -1,15 +1,17 @@
-/* Qwen2 models of random weights, in the shapes and type mixes of the official files: for measuring a machine before a model has been downloaded, and for
- * testing shapes that no file at hand has.
+/* Qwen2 models of random weights, in the shapes and type mixes of the official files: for measuring a machine before a model has
+ * been downloaded, and for testing shapes that no file at hand has.
  *
- * The weights are noise of the size that a trained model's have (standard deviation 0.02 about zero; biases 0.3; norms 1 +- 0.1), so that activations
- * stay in the range of real ones. Speed and memory are those of the real file; the text is not. The same shape and seed give the same bytes everywhere. */
+ * The weights are noise of the size that a trained model's have (standard deviation 0.02 about zero; biases 0.3;
+ * norms 1 +- 0.1), so that activations stay in the range of real ones. Speed and memory are those of the real file;
+ * the text is not. The same shape and seed give the same bytes everywhere. */
 #ifndef QUERN_GGUF_SYNTHETIC_H
 #define QUERN_GGUF_SYNTHETIC_H
 
 #include "gguf/write.h"
 
-/* What the tensors' types follow. Matrices whose rows are no whole blocks of the wanted type fall back as the usual quantisers do:
- * Q4_K to Q5_0, Q5_K and Q6_K to Q8_0, and what is no multiple of 32 either to F16. Vectors (norms, biases) are always F32. */
+/* What the tensors' types follow. Matrices whose rows are no whole blocks of the wanted type fall back
+ * as the usual quantisers do: Q4_K to Q5_0, Q5_K and Q6_K to Q8_0, and what is no multiple of 32 either
+ * to F16. Vectors (norms, biases) are always F32. */
 enum synthetic_mix {
     SYNTHETIC_Q4_K_M, /* Q4_K; Q6_K for the head and about half of attn_v and ffn_down */
     SYNTHETIC_SINGLE  /* `type` for every matrix */
@@ -25,7 +27,8 @@ struct synthetic_shape {
     uint64_t seed;
 };
 
-/* "0.5b", "1.5b", "3b": the Qwen2.5 models as their Q4_K_M files have them, with output.weight beside the embedding; with "-tied", without it. False for other names. */
+/* "0.5b", "1.5b", "3b": the Qwen2.5 models as their Q4_K_M files have them, with output.weight beside the embedding;
+ * with "-tied", without it. False for other names. */
 bool synthetic_shape_named(const char *name, struct synthetic_shape *shape);
 
 /* A sentence about what is wrong with a shape: zero or absurd sizes, heads that KV heads do not divide, an odd head_dim. */

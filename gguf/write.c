@@ -216,8 +216,8 @@ void gguf_writer_tensor(struct gguf_writer *w, const char *name, enum gguf_type 
     uint64_t begin = w->end, end;
     ok = ok && !__builtin_add_overflow(begin, t.n_bytes, &end) && align(&end);
     if (!ok) {
-        error_set(&w->error, "tensor %s cannot be written: rows of %" PRIu64 " elements of type %s in %" PRIu32 " dimensions", gguf_quote(from_c(name)).text,
-                  n_dims ? dims[0] : 0, traits->name ? traits->name : "(unknown)", n_dims);
+        error_set(&w->error, "tensor %s cannot be written: rows of %" PRIu64 " elements of type %s in %" PRIu32 " dimensions",
+            gguf_quote(from_c(name)).text, n_dims ? dims[0] : 0, traits->name ? traits->name : "(unknown)", n_dims);
         w->failed = true;
         return;
     }
@@ -240,7 +240,8 @@ size_t gguf_writer_n_tensors(const struct gguf_writer *w)
 
 /* ---- the finished file ---- */
 
-/* Header, metadata and tensor infos, padded to the alignment: all that stands before the tensor data. The caller frees head->data. */
+/* Header, metadata and tensor infos, padded to the alignment: all that stands before
+ * the tensor data. The caller frees head->data. */
 static bool build_head(struct gguf_writer *w, struct bytes *head)
 {
     memset(head, 0, sizeof *head);
@@ -305,7 +306,8 @@ static bool write_all(int fd, const void *data, size_t length, const char *path,
     return true;
 }
 
-static bool write_tensor(const struct gguf_tensor *t, int fd, const char *path, unsigned char *buffer, gguf_fill *fill, void *context, struct error *err)
+static bool write_tensor(const struct gguf_tensor *t, int fd, const char *path, unsigned char *buffer, gguf_fill *fill,
+    void *context, struct error *err)
 {
     static const unsigned char zeros[GGUF_DEFAULT_ALIGNMENT];
 
@@ -375,7 +377,8 @@ void *gguf_writer_image(struct gguf_writer *w, gguf_fill *fill, void *context, s
         free(head.data);
         return NULL;
     }
-    madvise(image, (size_t)total, MADV_HUGEPAGE); /* a gigabyte has 268,000 small pages to fault in; if the system has no large ones, no harm */
+    /* A gigabyte has 268,000 small pages to fault in; if the system has no large ones, no harm. */
+    madvise(image, (size_t)total, MADV_HUGEPAGE);
     memcpy(image, head.data, head.length);
     bool ok = true;
     for (size_t i = 0; ok && i < w->n_tensors; i++) {

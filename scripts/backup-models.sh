@@ -44,7 +44,8 @@ if [ -z "$dir" ]; then
     [ ! -d /opt/llm-models ] || dir=/opt/llm-models
 fi
 for name in "${names[@]}"; do
-    [ -n "$(model_field "$name" file "$models")" ] || die "unknown model '$name'. There are: $(model_names "$models" | paste -s -d ' ')"
+    [ -n "$(model_field "$name" file "$models")" ] ||
+        die "unknown model '$name'. There are: $(model_names "$models" | paste -s -d ' ')"
 done
 
 # record NAME: sets file, bytes and sha256.

@@ -10,10 +10,10 @@ For machines that are not at hand: build for them, and let their objdump take th
 count that multiply bytes (floats, where the weights are floats) and hold no other loop. How many multiply-adds an iteration does
 follows from its multiply instructions and their width; how many instructions, from the longest way through it.
 
-The loop for many tokens is the one that lies deepest within other loops, and of several the one with the fewest instructions for
-a multiply-add. The loop for one token is, among the others that ask memory for what comes later (prefetch), the one with the most.
-Besides there are loops for few tokens and for what is left over of many; --all shows them too. What is outside of the innermost
-loops (unpacking weights once for 64 tokens, say) is not counted.
+The loop for many tokens is the one that lies deepest within other loops, and of several the one with the fewest instructions
+for a multiply-add. The loop for one token is, among the others that ask memory for what comes later (prefetch), the one with
+the most. Besides there are loops for few tokens and for what is left over of many; --all shows them too. What is outside of
+the innermost loops (unpacking weights once for 64 tokens, say) is not counted.
 """
 
 import argparse

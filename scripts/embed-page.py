@@ -32,9 +32,11 @@ if wrong:
     sys.exit(f'{source}: the policy forbids {wrong.group(0)!r}')
 
 policy = "; ".join([
-    "default-src 'none'", "script-src " + digests('script'), "style-src " + digests('style'), "img-src data:", "connect-src 'self'",
+    "default-src 'none'", "script-src " + digests('script'), "style-src " + digests('style'), "img-src data:",
+    "connect-src 'self'",
     "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"])
-lines = [f'/* Made by scripts/embed-page.py from {source.rsplit("/", 1)[-1]}: do not edit. */', '#include "server/page/page.h"', '',
+lines = [f'/* Made by scripts/embed-page.py from {source.rsplit("/", 1)[-1]}: do not edit. */', '#include "server/page/page.h"',
+         '',
          f'const char page_etag[] = "\\"{hashlib.sha256(page).hexdigest()[:32]}\\"";',
          f'const char page_csp[] = "{policy}";',
          f'const size_t page_html_length = {len(page)};', 'const char page_html[] = {']

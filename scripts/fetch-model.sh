@@ -72,22 +72,41 @@ fetch_from() {
         fi
         if [ "$now" -gt "$bytes" ]; then
             : >"$part"
-            say "The file at that address is longer than the $bytes bytes of models.txt: not this model. What came is thrown away."
+            say "The file at that address is longer than the $bytes bytes of models.txt: not this model." \
+                "What came is thrown away."
             return 1
         fi
         case $code in
             0)
                 [ "$now" -eq "$bytes" ] && return 0
                 : >"$part"
-                say "The file at that address has $now bytes, and models.txt says $bytes: not this model. What came is thrown away."
+                say "The file at that address has $now bytes, and models.txt says $bytes: not this model." \
+                    "What came is thrown away."
                 return 1
                 ;;
-            6) [ "$best" -gt "$start" ] || { say "The server's name cannot be resolved: is this machine offline, or its DNS not working?"; return 1; } ;;
-            7) [ "$best" -gt "$start" ] || { say "The server does not accept connections: is this machine offline, or behind a firewall?"; return 1; } ;;
+            6)
+                [ "$best" -gt "$start" ] || {
+                    say "The server's name cannot be resolved: is this machine offline, or its DNS not working?"
+                    return 1
+                }
+                ;;
+            7)
+                [ "$best" -gt "$start" ] || {
+                    say "The server does not accept connections: is this machine offline, or behind a firewall?"
+                    return 1
+                }
+                ;;
             22)
                 case $http in
-                    404 | 410) say "There is no such file at that address (HTTP $http). It may have moved: find it and pass --url."; return 1 ;;
-                    401 | 403) say "The server refuses to give the file (HTTP $http). Download it in a browser, or pass the --url of a mirror."; return 1 ;;
+                    404 | 410)
+                        say "There is no such file at that address (HTTP $http). It may have moved: find it and pass --url."
+                        return 1
+                        ;;
+                    401 | 403)
+                        say "The server refuses to give the file (HTTP $http)." \
+                            "Download it in a browser, or pass the --url of a mirror."
+                        return 1
+                        ;;
                     416)
                         # What is here is longer than what is there: it cannot be continued.
                         say "The server has nothing beyond byte $now; starting again from the beginning."
@@ -108,7 +127,8 @@ fetch_from() {
                 ;;
             63 | 153)
                 : >"$part"
-                say "The file at that address is longer than the $bytes bytes of models.txt: not this model. What came is thrown away."
+                say "The file at that address is longer than the $bytes bytes of models.txt: not this model." \
+                    "What came is thrown away."
                 return 1
                 ;;
             1 | 2 | 3) say "curl cannot use the address $1"; return 1 ;;

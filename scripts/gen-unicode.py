@@ -123,14 +123,14 @@ def tables(version, flags, ccc, full, pairs):
     t += 'const char unicode_version[] = "%s";\n\n' % version
     t += "const struct unicode_record unicode_records[%d] = {\n" % len(records)
     t += rows(records, 12, lambda r: "{%d, %d}" % r) + "};\n\n"
-    t += "const %s unicode_stage1[%d] = {\n" % ("unsigned short", len(stage1)) + rows(stage1, 32, number) + "};\n\n"
-    t += "const unsigned char unicode_stage2[%d] = {\n" % len(stage2) + rows(stage2, 32, number) + "};\n\n"
+    t += "const %s unicode_stage1[%d] = {\n" % ("unsigned short", len(stage1)) + rows(stage1, 24, number) + "};\n\n"
+    t += "const unsigned char unicode_stage2[%d] = {\n" % len(stage2) + rows(stage2, 24, number) + "};\n\n"
     t += "const struct unicode_decomposition unicode_decompositions[%d] = {\n" % len(decompositions)
     t += rows(decompositions, 6, lambda d: "{0x%X, %d, %d}" % d) + "};\n"
     t += "const int unicode_n_decompositions = %d;\n\n" % len(decompositions)
     t += "const uint32_t unicode_decomposition_pool[%d] = {\n" % len(pool) + rows(pool, 14, code) + "};\n\n"
     t += "const struct unicode_pair unicode_pairs[%d] = {\n" % len(pairs)
-    t += rows(pairs, 5, lambda p: "{0x%X, 0x%X, 0x%X}" % p) + "};\n"
+    t += rows(pairs, 4, lambda p: "{0x%X, 0x%X, 0x%X}" % p) + "};\n"
     t += "const int unicode_n_pairs = %d;\n" % len(pairs)
     return t
 
@@ -146,7 +146,8 @@ def nfc_tests(ucd, version):
         c1, c2, c3, c4, c5 = line.split(";")[:5]
         for source, wanted in ((c1, c2), (c2, c2), (c3, c2), (c4, c4), (c5, c4)):
             assert known.setdefault(source, wanted) == wanted
-    t = "# Made by scripts/gen-unicode.py from NormalizationTest.txt of Unicode %s: source;NFC, code points in hexadecimal.\n" % version
+    t = "# Made by scripts/gen-unicode.py from NormalizationTest.txt of Unicode %s: " % version
+    t += "source;NFC, code points in hexadecimal.\n"
     t += "# A single character that is not a source here is its own NFC.\n"
     t += "# The data are (c) Unicode, Inc., under the Unicode License (https://www.unicode.org/license.txt).\n"
     for source, wanted in known.items():
@@ -178,7 +179,8 @@ def main():
                                  % (os.path.relpath(path, ROOT), stated.group(1), version))
                 failed = failed or 77
             elif current != text:
-                sys.stderr.write("gen-unicode: %s is not what this script makes of Unicode %s\n" % (os.path.relpath(path, ROOT), version))
+                sys.stderr.write("gen-unicode: %s is not what this script makes of Unicode %s\n"
+                                 % (os.path.relpath(path, ROOT), version))
                 failed = 1
         else:
             with open(path, "w", encoding="utf-8") as f:

@@ -17,8 +17,8 @@ changed and nothing else; what you wrote into /etc/default/local-llm stays.
   --model NAME       a model of models.txt (default: the one that is installed, else qwen2.5-1.5b-instruct); downloaded if need be
   --model-file PATH  a model that is here already: for a machine without internet
   --binary PATH      install this quern-server instead of building one
-  --ctx-size N       tokens a conversation may have. Default: what models.txt and config/openclaw.json have for the model, or as much
-                     of it as this machine's memory allows; 2048 is enough for short tasks, OpenClaw's agents want 16384
+  --ctx-size N       tokens a conversation may have. Default: what models.txt and config/openclaw.json have for the model, or
+                     as much of it as this machine's memory allows; 2048 is enough for short tasks, OpenClaw's agents want 16384
   --port N           another port than 8765
   --upgrade          new program and units, the model and the settings as they are. The new program is tried out beside the
                      old one first; if the service is not healthy with it, the old one comes back
@@ -57,13 +57,16 @@ while [ $# -gt 0 ]; do
 done
 [ -z "$model" ] || [ -z "$model_file" ] || die "--model and --model-file exclude each other"
 if [ "$action" != install ] && [ -n "$model$model_file$ctx_size$port" ]; then
-    die "--$action changes no settings: --model, --model-file, --ctx-size and --port belong to an installation (run it without --$action)"
+    die "--$action changes no settings:" \
+        "--model, --model-file, --ctx-size and --port belong to an installation (run it without --$action)"
 fi
 [ "$purge" = 0 ] || [ "$action" = uninstall ] || die "--purge belongs to --uninstall"
 is_number() { [[ $1 =~ ^[1-9][0-9]{0,8}$ ]]; }
 [ -z "$ctx_size" ] || is_number "$ctx_size" || die "--ctx-size takes a number of tokens, not '$ctx_size'"
 is_number "$wait" || die "--wait takes seconds, not '$wait'"
-if [ -n "$port" ] && { ! is_number "$port" || [ "$port" -gt 65535 ]; }; then die "--port takes a number from 1 to 65535, not '$port'"; fi
+if [ -n "$port" ] && { ! is_number "$port" || [ "$port" -gt 65535 ]; }; then
+    die "--port takes a number from 1 to 65535, not '$port'"
+fi
 if [ -n "$prefix" ]; then
     [ -d "$prefix" ] || die "--root: there is no folder $prefix"
     prefix=$(cd -- "$prefix" && pwd -P)
@@ -129,7 +132,8 @@ install_file() {
         return 0
     fi
     if ! mkdir -p -- "$(dirname -- "$target")" "$previous" || ! rm -f -- "$previous/$(basename -- "$target")" ||
-        { [ -e "$target" ] && ! cp -p -- "$target" "$previous/"; } || ! install -m "$mode" -- "$source" "$target.new" || ! mv -f -- "$target.new" "$target"; then
+        { [ -e "$target" ] && ! cp -p -- "$target" "$previous/"; } ||
+        ! install -m "$mode" -- "$source" "$target.new" || ! mv -f -- "$target.new" "$target"; then
         rm -f -- "$target.new"
         say "Cannot write $target: is the disk full, or read-only?"
         return 1
@@ -157,7 +161,9 @@ take_back() {
 # ---- the machine ----
 
 # The unit's MemoryHigh=, in units of 1,000,000 bytes.
-unit_memory_mb() { sed -n 's/^MemoryHigh=\([0-9]*\)M$/\1/p' "$root/scripts/systemd/local-llm.service" | awk '{ printf "%d", $1 * 1.048576 }'; }
+unit_memory_mb() {
+    sed -n 's/^MemoryHigh=\([0-9]*\)M$/\1/p' "$root/scripts/systemd/local-llm.service" | awk '{ printf "%d", $1 * 1.048576 }'
+}
 
 memory_mb() { awk -v key="$1:" '$1 == key { printf "%d", $2 / 976.5625 }' "$proc/meminfo"; }
 
@@ -167,7 +173,8 @@ check_machine() {
     case $(uname -m) in
         x86_64)
             if ! grep -m 1 '^flags' "$proc/cpuinfo" | grep -w avx2 | grep -w fma | grep -q -w f16c; then
-                too_small "This CPU has no AVX2: quern would run on its scalar kernels, twenty times slower. Choose a plan with a newer CPU."
+                too_small "This CPU has no AVX2: quern would run on its scalar kernels, twenty times slower." \
+                    "Choose a plan with a newer CPU."
             fi
             ;;
         aarch64) ;;
@@ -178,23 +185,28 @@ check_machine() {
     total=$(memory_mb MemTotal)
     available=$(memory_mb MemAvailable)
     if [ "$total" -lt $((needed_mb + 1000)) ]; then
-        too_small "Model and context need $needed_mb MB of memory and the system about 1000 MB, but this machine has $total MB. Choose a smaller model (scripts/fetch-model.sh --list) or a smaller --ctx-size."
+        too_small "Model and context need $needed_mb MB of memory and the system about 1000 MB, but this machine has $total MB." \
+            "Choose a smaller model (scripts/fetch-model.sh --list) or a smaller --ctx-size."
     fi
     if [ "$available" -lt "$needed_mb" ] && ! service_runs; then
-        say "Warning: only $available MB of memory are free now, and the model needs $needed_mb MB. End what is not needed, or the system will swap."
+        say "Warning: only $available MB of memory are free now, and the model needs $needed_mb MB." \
+            "End what is not needed, or the system will swap."
     fi
     if [ "$needed_mb" -gt "$(unit_memory_mb)" ]; then
-        say "Warning: model and context may take $needed_mb MB, and the unit limits the service to 2.5 GB (MemoryHigh) and 3 GB (MemoryMax). Raise them (systemctl edit local-llm), or take a smaller --ctx-size."
+        say "Warning: model and context may take $needed_mb MB, and the unit limits the service to 2.5 GB (MemoryHigh) and 3 GB" \
+            "(MemoryMax). Raise them (systemctl edit local-llm), or take a smaller --ctx-size."
     fi
     folder=$models
     while [ ! -d "$folder" ]; do folder=$(dirname -- "$folder"); done
     free=$(df -P -k -- "$folder" | awk 'NR == 2 { print int($4 * 1.024) }') # in units of 1000 bytes
     if [ "$free" -lt $((download_bytes / 1000 + 100000)) ]; then
-        die "not enough disk space below $folder: $(mb $((download_bytes + 100000000))) needed, $(mb $((free * 1000))) free. Make room, then run this again."
+        die "not enough disk space below $folder: $(mb $((download_bytes + 100000000))) needed, $(mb $((free * 1000))) free." \
+            "Make room, then run this again."
     fi
     if managed; then
         version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
-        [ "${version:-0}" -ge 250 ] || say "Warning: systemd ${version:-?} is older than 250 and ignores some of the unit's sandboxing."
+        [ "${version:-0}" -ge 250 ] ||
+            say "Warning: systemd ${version:-?} is older than 250 and ignores some of the unit's sandboxing."
     else
         say "Note: systemd does not run here${prefix:+ (--root)}: the service is installed and enabled, but not started by it."
     fi
@@ -229,11 +241,13 @@ get_candidate() {
         return 0
     fi
     mapfile -t packages < <(missing_build_packages)
-    install_packages "${packages[@]}" || die "without them quern cannot be built here; --binary installs one that was built elsewhere"
+    install_packages "${packages[@]}" ||
+        die "without them quern cannot be built here; --binary installs one that was built elsewhere"
     check_meson
     configure "$root/build-install" --buildtype=release -Dtests=disabled >/dev/null ||
         die "meson could not configure the build; see $root/build-install/meson-logs/meson-log.txt"
-    meson compile -C "$root/build-install" quern-server >&2 || die "the build failed; the messages above say where. Nothing has been changed."
+    meson compile -C "$root/build-install" quern-server >&2 ||
+        die "the build failed; the messages above say where. Nothing has been changed."
     say "Built: $candidate"
 }
 
@@ -292,7 +306,8 @@ ask() {
     local answer=$work/answer status key auth=() prompt generated
     key=$(setting QUERN_API_KEY)
     [ -z "$key" ] || auth=(-H "Authorization: Bearer $key")
-    status=$(curl -sS --max-time 300 -o "$answer" -w '%{http_code}' "http://127.0.0.1:$1/v1/chat/completions" -H 'Content-Type: application/json' "${auth[@]}" \
+    status=$(curl -sS --max-time 300 -o "$answer" -w '%{http_code}' "http://127.0.0.1:$1/v1/chat/completions" \
+        -H 'Content-Type: application/json' "${auth[@]}" \
         -d '{"messages":[{"role":"user","content":"Who are you?"}],"max_tokens":60,"temperature":0}') || return 1
     if [ "$status" = 401 ] && [ -z "$key" ]; then
         say "It wants a key that is not in $settings (--api-key-file?); healthy as far as can be seen without it."
@@ -305,7 +320,9 @@ ask() {
     # Enough of JSON for what our own server writes, so that no Python is needed here.
     say "> Who are you?"
     say "$(sed -n 's/.*"content":"\(\(\\.\|[^"\\]\)*\)".*/\1/p' "$answer" | head -n 1)"
-    read -r prompt generated <<<"$(sed -n 's/.*"prompt_per_second":\([0-9.]*\).*"predicted_per_second":\([0-9.]*\).*/\1 \2/p' "$answer")"
+    read -r prompt generated <<<"$(
+        sed -n 's/.*"prompt_per_second":\([0-9.]*\).*"predicted_per_second":\([0-9.]*\).*/\1 \2/p' "$answer"
+    )"
     [ -n "$generated" ] || { say "The answer is not what it should be: $(head -c 300 "$answer")"; return 1; }
     LC_ALL=C printf 'Speed: %.1f tokens/s (prompt: %.1f tokens/s)\n' "$generated" "$prompt" >&2
 }
@@ -351,8 +368,8 @@ try_out() {
 
 # ---- the model ----
 
-# Sets $model_record (or ''), $model_name (in the API), $model_target, $model_bytes, $model_ram, and $model_source if it is a file; $model_known: the
-# record that describes it, also when it is not fetched.
+# Sets $model_record (or ''), $model_name (in the API), $model_target, $model_bytes, $model_ram, and $model_source if it is a
+# file; $model_known: the record that describes it, also when it is not fetched.
 choose_model() {
     local name digest
     model_source='' model_known=''
@@ -364,7 +381,8 @@ choose_model() {
         model_bytes=$(stat -c %s -- "$model_target")
         model_ram=$((model_bytes / 1000000 + 250))
         for name in $(model_names "$root/models.txt"); do
-            if [ "$(model_field "$name" file)" = "$(basename -- "$model_target")" ] && [ "$(model_field "$name" bytes)" = "$model_bytes" ]; then
+            if [ "$(model_field "$name" file)" = "$(basename -- "$model_target")" ] &&
+                [ "$(model_field "$name" bytes)" = "$model_bytes" ]; then
                 model_known=$name
                 model_ram=$(model_field "$name" ram_mb)
             fi
@@ -378,14 +396,16 @@ choose_model() {
         model_bytes=$(stat -c %s -- "$model_source")
         model_record=''
         for name in $(model_names "$root/models.txt"); do
-            [ "$(model_field "$name" bytes)" = "$model_bytes" ] || [ "$(model_field "$name" file)" = "$(basename -- "$model_source")" ] || continue
+            [ "$(model_field "$name" bytes)" = "$model_bytes" ] ||
+                [ "$(model_field "$name" file)" = "$(basename -- "$model_source")" ] || continue
             say "Checking the SHA-256 digest of $model_source ..."
             digest=$(sha256sum <"$model_source" | cut -d ' ' -f 1)
             if [ "$digest" = "$(model_field "$name" sha256)" ]; then
                 model_record=$name
                 say "It is $name, whole and verified."
             elif [ "$(model_field "$name" file)" = "$(basename -- "$model_source")" ]; then
-                die "$model_source bears the name of $name, but is not that file (wrong size or digest): copy it again, or give it another name if it is another model"
+                die "$model_source bears the name of $name, but is not that file (wrong size or digest):" \
+                    "copy it again, or give it another name if it is another model"
             fi
             break
         done
@@ -400,7 +420,9 @@ choose_model() {
         fi
     else
         model_record=${model:-qwen2.5-1.5b-instruct}
-        [ -n "$(model_field "$model_record" name)" ] || die "unknown model '$model_record'. There are: $(model_names "$root/models.txt" | paste -s -d ' '); or give a file with --model-file"
+        [ -n "$(model_field "$model_record" name)" ] ||
+            die "unknown model '$model_record'. There are: $(model_names "$root/models.txt" | paste -s -d ' ');" \
+                "or give a file with --model-file"
         model_name=$model_record
         model_bytes=$(model_field "$model_record" bytes)
         model_ram=$(model_field "$model_record" ram_mb)
@@ -409,11 +431,13 @@ choose_model() {
         [ -n "$(model_field "$model_record" url)" ] || model_source=$root/models/$(model_field "$model_record" file)
     fi
     model_known=$model_record
-    [[ ${model_target#"$prefix"} =~ ^[A-Za-z0-9/._+-]+$ ]] || die "the model's path has unusual characters, which the unit cannot carry: $model_target. Rename the file."
+    [[ ${model_target#"$prefix"} =~ ^[A-Za-z0-9/._+-]+$ ]] ||
+        die "the model's path has unusual characters, which the unit cannot carry: $model_target. Rename the file."
     [[ $model_name =~ ^[A-Za-z0-9._+-]+$ ]] || die "the model's name has unusual characters: $model_name. Rename the file."
 }
 
-# Sets $context, the tokens that a conversation may have, and adds what they take to $model_ram; $context_why says where the number comes from.
+# Sets $context, the tokens that a conversation may have, and adds what they take to $model_ram; $context_why says where the
+# number comes from.
 choose_context() {
     local token_bytes limit declared was=''
     [ ! -r "$settings" ] || was=$(sed -n 's/^LOCAL_LLM_MODEL=//p' "$settings" | tail -n 1)
@@ -426,7 +450,8 @@ choose_context() {
         context=$ctx_size context_why='as asked for'
     elif [ "$was" = "${model_target#"$prefix"}" ]; then
         context=$(setting LOCAL_LLM_CTX_SIZE) context_why="as $settings says"
-        [[ $context =~ ^[0-9]{1,8}$ ]] || die "LOCAL_LLM_CTX_SIZE in $settings is no number: '$context'. Correct it, or pass --ctx-size"
+        [[ $context =~ ^[0-9]{1,8}$ ]] ||
+            die "LOCAL_LLM_CTX_SIZE in $settings is no number: '$context'. Correct it, or pass --ctx-size"
     elif [ -z "$model_known" ]; then
         # The program knows what the model was trained for, and takes that or 2048.
         context=0 context_why="the program's own choice for this model; --ctx-size for another"
@@ -434,7 +459,9 @@ choose_context() {
         context=$declared context_why='what models.txt has for this model'
         limit=$(($(memory_mb MemTotal) - 1000))
         [ "$limit" -lt "$(unit_memory_mb)" ] || limit=$(unit_memory_mb)
-        while [ "$context" -gt 2048 ] && [ $((model_ram + (context - 2048) * token_bytes / 1000000)) -gt "$limit" ]; do context=$((context / 2)); done
+        while [ "$context" -gt 2048 ] && [ $((model_ram + (context - 2048) * token_bytes / 1000000)) -gt "$limit" ]; do
+            context=$((context / 2))
+        done
         [ "$context" = "$declared" ] || context_why="not the $declared of models.txt: this machine has too little memory for them"
     fi
     [ "$context" -le 2048 ] || model_ram=$((model_ram + (context - 2048) * token_bytes / 1000000))
@@ -477,7 +504,8 @@ get_model() {
     elif [ -n "$model_record" ]; then
         run mkdir -p -- "$models"
         run "$root/scripts/fetch-model.sh" "$model_record" --dir "$models" >/dev/null ||
-            die "the model could not be fetched, as said above; the same command continues. Offline? Copy the file here and use --model-file."
+            die "the model could not be fetched, as said above; the same command continues." \
+                "Offline? Copy the file here and use --model-file."
         run chmod 644 -- "$model_target"
     fi
     say "Model: $model_target"
@@ -565,8 +593,9 @@ start_service() {
         enable_link sockets.target local-llm.socket
         say "Starting the program directly for the check."
         read -ra flags <<<"$(setting LOCAL_LLM_FLAGS)"
-        QUERN_API_KEY=$(setting QUERN_API_KEY) start_server "$program" --model "$prefix$(setting LOCAL_LLM_MODEL)" --alias "$(setting LOCAL_LLM_ALIAS)" \
-            --ctx-size "$(setting LOCAL_LLM_CTX_SIZE)" --host 127.0.0.1 --port "$(setting LOCAL_LLM_PORT)" "${flags[@]}"
+        QUERN_API_KEY=$(setting QUERN_API_KEY) start_server "$program" --model "$prefix$(setting LOCAL_LLM_MODEL)" \
+            --alias "$(setting LOCAL_LLM_ALIAS)" --ctx-size "$(setting LOCAL_LLM_CTX_SIZE)" \
+            --host 127.0.0.1 --port "$(setting LOCAL_LLM_PORT)" "${flags[@]}"
     fi
 }
 
@@ -593,13 +622,15 @@ roll_back() {
         rm -f -- "$units/multi-user.target.wants/local-llm.service" "$units/sockets.target.wants/local-llm.socket"
         take_back
         if managed; then systemctl daemon-reload; fi
-        die "the service did not become healthy, as the words above may explain. The model stays in $models. Correct the cause and run this again."
+        die "the service did not become healthy, as the words above may explain. The model stays in $models." \
+            "Correct the cause and run this again."
     fi
     take_back
     if check_service; then
         die "the new version did not become healthy; the old one is back and works. What the new one said stands above."
     fi
-    die "neither the new version nor the old one becomes healthy: the cause lies elsewhere (the model file? memory? the settings in $settings?). Look: journalctl -u local-llm -n 50"
+    die "neither the new version nor the old one becomes healthy:" \
+        "the cause lies elsewhere (the model file? memory? the settings in $settings?). Look: journalctl -u local-llm -n 50"
 }
 
 # shellcheck disable=SC2317 # called by the trap
@@ -619,7 +650,8 @@ switch_over() {
     if [ "$action" = install ]; then write_settings || roll_back; fi
     step "Starting, and waiting until it is healthy"
     if [ "$dry_run" = 1 ]; then
-        say "would run: systemctl daemon-reload; systemctl enable local-llm.service local-llm.socket; systemctl restart local-llm.service"
+        say "would run: systemctl daemon-reload; systemctl enable local-llm.service local-llm.socket;" \
+            "systemctl restart local-llm.service"
         say "would ask it something, and take everything back if it does not answer"
         return 0
     fi
@@ -627,7 +659,8 @@ switch_over() {
         say "Nothing has changed, and it runs: not restarted."
         if ! wait_healthy "$(setting LOCAL_LLM_PORT)" || ! ask "$(setting LOCAL_LLM_PORT)"; then
             last_words
-            die "the service runs but is not healthy. Restart it: systemctl restart local-llm; and look: journalctl -u local-llm -n 50"
+            die "the service runs but is not healthy. Restart it: systemctl restart local-llm; and look:" \
+                "journalctl -u local-llm -n 50"
         fi
     elif ! check_service; then
         roll_back
@@ -666,7 +699,8 @@ install_all() {
         say "Installed and checked${prefix:+ below $prefix}; systemd starts it on $url when it boots."
     fi
     say "  Settings:  $settings, then systemctl restart local-llm"
-    say "  Talk:      curl $url/v1/chat/completions -H 'Content-Type: application/json' -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Say OK\"}],\"max_tokens\":10}'"
+    say "  Talk:      curl $url/v1/chat/completions -H 'Content-Type: application/json' -d" \
+        "'{\"messages\":[{\"role\":\"user\",\"content\":\"Say OK\"}],\"max_tokens\":10}'"
     say "  Remove:    sudo $root/scripts/install-local-llm.sh --uninstall"
 }
 
@@ -688,7 +722,8 @@ remove() {
 remove_folder() {
     if [ ! -d "$1" ] || [ "$dry_run" = 1 ]; then return 0; fi
     rmdir --ignore-fail-on-non-empty -- "$1"
-    [ ! -d "$1" ] || say "Left in $1, because this script did not put it there: $(find "$1" -mindepth 1 -maxdepth 1 -printf '%f ')"
+    [ ! -d "$1" ] ||
+        say "Left in $1, because this script did not put it there: $(find "$1" -mindepth 1 -maxdepth 1 -printf '%f ')"
 }
 
 uninstall() {

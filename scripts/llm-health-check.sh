@@ -137,7 +137,9 @@ property() {
 pid=$(property MainPID) || pid=''
 [[ $pid =~ ^[1-9][0-9]*$ ]] || pid=''
 has_journal=0
-if command -v journalctl >/dev/null && timeout 20 journalctl --quiet --lines=1 --output=cat >/dev/null 2>&1; then has_journal=1; fi
+if command -v journalctl >/dev/null && timeout 20 journalctl --quiet --lines=1 --output=cat >/dev/null 2>&1; then
+    has_journal=1
+fi
 
 # journal_count ARGUMENT...: how many entries of the last hour match. Returns 1 when that cannot be said.
 journal_count() {
@@ -174,7 +176,8 @@ if [ "$health" != ok ]; then
         # A unit that has stopped knows better than we do since when.
         stopped=$(property InactiveEnterTimestamp) || stopped=''
         active=$(property ActiveState) || active=''
-        if [[ $active = failed || $active = inactive ]] && [ -n "$stopped" ] && stopped=$(date -d "$stopped" +%s 2>/dev/null); then
+        if [[ $active = failed || $active = inactive ]] && [ -n "$stopped" ] &&
+            stopped=$(date -d "$stopped" +%s 2>/dev/null); then
             [ "$stopped" -gt "$now" ] || down_since=$stopped
         fi
     fi
@@ -202,8 +205,10 @@ response=U
 if [ "$health" = ok ]; then
     # The question is tiny, so this is mostly the wait behind other requests, and that is what a client feels.
     limit=$(awk -v n="$max_response" 'BEGIN { n = int(3 * n) + 1; print n < 30 ? 30 : n }')
-    answer=$(ask --max-time "$limit" --max-filesize 1048576 --header 'Content-Type: application/json' --write-out '\n%{http_code} %{time_total}' \
-        --data '{"messages":[{"role":"user","content":"Say OK"}],"max_tokens":4,"temperature":0}' "$url/v1/chat/completions" 2>/dev/null)
+    answer=$(ask --max-time "$limit" --max-filesize 1048576 --header 'Content-Type: application/json' \
+        --write-out '\n%{http_code} %{time_total}' \
+        --data '{"messages":[{"role":"user","content":"Say OK"}],"max_tokens":4,"temperature":0}' \
+        "$url/v1/chat/completions" 2>/dev/null)
     code=$?
     read -r http seconds <<<"${answer##*$'\n'}"
     case $code:$http in
@@ -246,7 +251,9 @@ perf+=("response=$response$([ "$response" = U ] || echo s);$max_response;;0")
 # ---- memory ----
 
 exposition=''
-if [ "$health" != down ]; then exposition=$(ask --fail --max-time 5 --max-filesize 4194304 "$url/metrics" 2>/dev/null) || exposition=''; fi
+if [ "$health" != down ]; then
+    exposition=$(ask --fail --max-time 5 --max-filesize 4194304 "$url/metrics" 2>/dev/null) || exposition=''
+fi
 rss=U
 if [ -n "$pid" ] && [ -r "/proc/$pid/status" ]; then
     rss=$(awk '/^VmRSS:/ { printf "%.0f", $2 * 1024 }' "/proc/$pid/status" 2>/dev/null)
@@ -288,7 +295,8 @@ perf+=("restarts=$restarts;;$max_restarts;0" "oom=$kills;;0;0")
 
 refused=U count=''
 if [ -n "$exposition" ]; then
-    count=$(awk '/^quern:http_requests_total\{/ && /status="503"/ && !/route="\/health"/ { n += $NF } END { printf "%.0f", n }' <<<"$exposition")
+    count=$(awk '/^quern:http_requests_total\{/ && /status="503"/ && !/route="\/health"/ { n += $NF }
+        END { printf "%.0f", n }' <<<"$exposition")
     if [[ $last_503 && $last_time ]] && [ "$last_time" -le "$now" ]; then
         # A smaller count means a restarted server. Two runs close together must not make a rate out of one request.
         refused=$(awk -v n="$count" -v last="$last_503" -v t=$((now - last_time)) \
@@ -326,9 +334,9 @@ json_text() { printf '"%s"' "$(printf %s "$1" | tr -d '\000-\037' | sed 's/[\\"]
 if [ -z "$webhook" ]; then
     notified=$status
 elif [ "$status" != "${notified:-0}" ]; then
-    body=$(printf '{"status":"%s","code":%d,"previous":%s,"host":%s,"unit":%s,"time":"%s","text":%s}' "${names[status]}" "$status" \
-        "$([ -n "$notified" ] && printf '"%s"' "${names[notified % 4]}" || echo null)" "$(json_text "$(uname -n)")" "$(json_text "$unit")" \
-        "$stamp" "$(json_text "$line")")
+    body=$(printf '{"status":"%s","code":%d,"previous":%s,"host":%s,"unit":%s,"time":"%s","text":%s}' \
+        "${names[status]}" "$status" "$([ -n "$notified" ] && printf '"%s"' "${names[notified % 4]}" || echo null)" \
+        "$(json_text "$(uname -n)")" "$(json_text "$unit")" "$stamp" "$(json_text "$line")")
     if curl -q --silent --fail --globoff --proto '=http,https' --connect-timeout 5 --max-time 10 --output /dev/null \
         --header 'Content-Type: application/json' --data-binary @- -- "$webhook" <<<"$body"; then
         notified=$status
@@ -342,6 +350,7 @@ fi
 if [ -n "$state_file" ]; then
     [ -n "$count" ] && last_503=$count last_time=$now
     printf '%s\n' "down_since=$down_since" "last_503=$last_503" "last_time=$last_time" "notified=$notified" \
-        >"$state_file.new" 2>/dev/null && mv -f -- "$state_file.new" "$state_file" || echo "llm-health-check: cannot write $state_file" >&2
+        >"$state_file.new" 2>/dev/null && mv -f -- "$state_file.new" "$state_file" ||
+        echo "llm-health-check: cannot write $state_file" >&2
 fi
 exit "$status"

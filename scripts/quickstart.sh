@@ -90,13 +90,16 @@ if [[ $model = *.gguf ]]; then
     [ -r "$model" ] || die "cannot read the file $model"
     model_path=$(cd -- "$(dirname -- "$model")" && pwd)/$(basename -- "$model")
 elif [ -z "$(model_field "$model" name)" ]; then
-    die "unknown model '$model'. There are: $(model_names "$root/models.txt" | paste -s -d ' '); or give the path of a .gguf file."
+    die "unknown model '$model'. There are: $(model_names "$root/models.txt" | paste -s -d ' ');" \
+        "or give the path of a .gguf file."
 fi
 if ! own_server >/dev/null && something_listens; then
-    die "something else already listens on 127.0.0.1:$port. Stop it, or use another port: $0 --port $((port < 65535 ? port + 1 : 8765))"
+    die "something else already listens on 127.0.0.1:$port." \
+        "Stop it, or use another port: $0 --port $((port < 65535 ? port + 1 : 8765))"
 fi
 if ! [ -w "$root" ] || { [ -e "$build" ] && ! [ -w "$build" ]; }; then
-    die "cannot write to $root (built by another user before?). Use a clone of your own, or: sudo chown -R $(id -un) $(printf %q "$root")"
+    die "cannot write to $root (built by another user before?)." \
+        "Use a clone of your own, or: sudo chown -R $(id -un) $(printf %q "$root")"
 fi
 
 say "== 1. What is needed"
@@ -107,7 +110,8 @@ say "All there."
 
 say "== 2. Build"
 # Without the tests, which need the Check library; scripts/test.sh has its own folder.
-configure "$build" --buildtype=release -Dtests=disabled >/dev/null || die "meson could not configure the build; see $build/meson-logs/meson-log.txt"
+configure "$build" --buildtype=release -Dtests=disabled >/dev/null ||
+    die "meson could not configure the build; see $build/meson-logs/meson-log.txt"
 meson compile -C "$build" >&2 || die "the build failed; the messages above say where"
 
 say "== 3. Model"

@@ -52,7 +52,9 @@ done < <(
     if have ss; then ss -H -l -t -n -p 2>/dev/null | awk '/"sshd"/ { sub(/.*:/, "", $4); print $4 }'; fi
     if have sshd; then sshd -T 2>/dev/null | awk '$1 == "port" { print $2 }'; fi
     # With socket activation it is systemd that listens.
-    if have systemctl; then systemctl show --property=Listen ssh.socket 2>/dev/null | sed -n 's/.*:\([0-9][0-9]*\) (Stream).*/\1/p'; fi
+    if have systemctl; then
+        systemctl show --property=Listen ssh.socket 2>/dev/null | sed -n 's/.*:\([0-9][0-9]*\) (Stream).*/\1/p'
+    fi
     [ -z "${SSH_CONNECTION:-}" ] || printf '%s\n' "${SSH_CONNECTION##* }"
 )
 mapfile -t ssh_ports < <(printf '%s\n' "${ssh_ports[@]}" | sed '/^$/d' | sort -nu)
@@ -65,7 +67,8 @@ for ssh in "${ssh_ports[@]}"; do
     [ "$ssh" != "$port" ] || die "$port is a port of SSH here: denying it would lock you out. Pass the LLM's port with --port"
 done
 if [ ${#ssh_ports[@]} -eq 0 ]; then
-    [ "$active" = 1 ] || die "no SSH port found, and ufw is off: switching it on could lock you out. Pass --ssh-port N (usually 22)"
+    [ "$active" = 1 ] ||
+        die "no SSH port found, and ufw is off: switching it on could lock you out. Pass --ssh-port N (usually 22)"
     say "No SSH port found; ufw is on already, so its rules for SSH stay as they are."
 fi
 

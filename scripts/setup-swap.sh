@@ -82,11 +82,16 @@ make_file() {
     type=$(stat -f -c %T -- "$folder")
     case $type in
         ext2/ext3 | xfs | f2fs) ;;
-        btrfs) die "$folder is on btrfs, where a swap file needs a subvolume without copy-on-write: use 'btrfs filesystem mkswapfile', or a partition" ;;
+        btrfs)
+            die "$folder is on btrfs, where a swap file needs a subvolume without copy-on-write:" \
+                "use 'btrfs filesystem mkswapfile', or a partition"
+            ;;
         *) die "$folder is on $type, which does not carry a swap file: pass --file on ext4 or XFS, or use a partition" ;;
     esac
     free=$(($(df -P -k -- "$folder" | awk 'NR == 2 { print $4 }') / 1024 + have_bytes / 1048576))
-    [ "$free" -ge $((mib + 2048)) ] || die "not enough disk in $folder: $free MiB are free; $mib for the swap file and 2048 to spare are needed. Pass a smaller --size"
+    [ "$free" -ge $((mib + 2048)) ] ||
+        die "not enough disk in $folder: $free MiB are free; $mib for the swap file and 2048 to spare are needed." \
+            "Pass a smaller --size"
     # Under another name until it is whole; never readable by others, for memory of all processes goes there.
     local part=$file.part
     run rm -f -- "$part"

@@ -15,12 +15,14 @@ meson test. With --all it goes on with the other stages:
   clang       the whole project builds with clang, without a warning
   sanitize    the suite once more, under AddressSanitizer and UndefinedBehaviorSanitizer
   valgrind    the parsers' suites (files, tokenizer, JSON, HTTP) under valgrind
-  aarch64     the build for 64-bit ARM, its tests run under qemu, and its kernels on CPUs without dot products or matrix multiplication too
+  aarch64     the build for 64-bit ARM, its tests run under qemu, and its kernels on CPUs without dot products or matrix
+              multiplication too
   clients     official npm clients, the chat page in headless Chromium, and promtool against the real server
   quickstart  the first command of the README, in a copy of the project
   operate     what an operator uses: health check, swap, firewall, backup; the files in config/ under promtool, haproxy, logrotate
   deploy      the systemd units and their sandbox; install, upgrade, rollback and removal below a throw-away root
-  boot        a Debian with a real systemd, booted in namespaces: the service installed, restarted, upgraded, stuck, killed, removed (as root)
+  boot        a Debian with a real systemd, booted in namespaces: the service installed, restarted, upgraded, stuck, killed,
+              removed (as root)
   openclaw    OpenClaw itself reads its configuration and talks to the server (installs 800 MB into build-openclaw/)
   shellcheck  the scripts
 
@@ -110,7 +112,8 @@ stage_clang() {
 }
 
 stage_sanitize() {
-    build "$root/build-asan" --buildtype=debugoptimized -Dtests=enabled -Db_sanitize=address,undefined -Db_lundef=false || return 1
+    build "$root/build-asan" --buildtype=debugoptimized -Dtests=enabled -Db_sanitize=address,undefined -Db_lundef=false ||
+        return 1
     # The scripts' tests run no program of ours.
     CK_TIMEOUT_MULTIPLIER=6 ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
         meson_test "$root/build-asan" --no-suite scripts --timeout-multiplier 6
@@ -145,7 +148,8 @@ stage_aarch64() {
     seq 5 7 200 >"$folder/ids"
     dump_on max scalar "$folder" >"$folder/expected" || { rm -rf "$folder"; return 1; }
     while read -r cpu level; do
-        check "$cpu: the level is $level" grep -qF "($level)" <(qemu-aarch64 -cpu "$cpu" "$root/build-aarch64/quern-server" --version)
+        check "$cpu: the level is $level" grep -qF "($level)" \
+            <(qemu-aarch64 -cpu "$cpu" "$root/build-aarch64/quern-server" --version)
         [ "$cpu" = max ] || check "$cpu: checkkernels" qemu-aarch64 -cpu "$cpu" "$root/build-aarch64/checkkernels"
         check "$cpu: the model's logits" cmp "$folder/expected" <(dump_on "$cpu" "$level" "$folder")
     done <<'END'
@@ -156,12 +160,13 @@ END
     rm -rf "$folder"
 }
 
-# dump_on CPU LEVEL FOLDER: the logits of FOLDER/ids as that emulated CPU computes them with these kernels, first all tokens at once, then one by one.
+# dump_on CPU LEVEL FOLDER: the logits of FOLDER/ids as that emulated CPU computes them with these kernels, first all tokens at
+# once, then one by one.
 dump_on() {
     local batch
     for batch in 64 1; do
-        QUERN_CPU=$2 qemu-aarch64 -cpu "$1" "$root/build-aarch64/dump-logits" "$root/models/quern-tiny-q4_k_m.gguf" "$3/ids" "$3/$2.f32" \
-            --batch "$batch" && cat "$3/$2.f32" || return 1
+        QUERN_CPU=$2 qemu-aarch64 -cpu "$1" "$root/build-aarch64/dump-logits" "$root/models/quern-tiny-q4_k_m.gguf" "$3/ids" \
+            "$3/$2.f32" --batch "$batch" && cat "$3/$2.f32" || return 1
     done
 }
 
@@ -184,7 +189,8 @@ find_promtool() {
     have promtool && { command -v promtool; return; }
     if [ ! -x "$folder/usr/bin/promtool" ]; then
         have apt-get && have dpkg-deb && mkdir -p "$folder" || return 1
-        (cd "$folder" && apt-get -q download prometheus && dpkg-deb -x prometheus_*.deb . && rm -f ./*.deb) >&2 </dev/null || return 1
+        (cd "$folder" && apt-get -q download prometheus && dpkg-deb -x prometheus_*.deb . && rm -f ./*.deb) >&2 </dev/null ||
+            return 1
     fi
     printf '%s\n' "$folder/usr/bin/promtool"
 }
@@ -224,7 +230,8 @@ stage_clients() {
         npm_is_offline "$log" || return 1
         return 77
     fi
-    (cd "$folder" && QUERN_SERVER=$root/build-test/quern-server PROMTOOL=$promtool node --test --test-reporter=tap) 2>&1 | tee "$log" || true
+    (cd "$folder" && QUERN_SERVER=$root/build-test/quern-server PROMTOOL=$promtool node --test --test-reporter=tap) 2>&1 |
+        tee "$log" || true
     stage_passed=$(sed -n 's/^# pass //p' "$log")
     stage_failed=$(sed -n 's/^# fail //p' "$log")
     stage_skipped=$(sed -n 's/^# skipped //p' "$log")
@@ -245,7 +252,8 @@ stage_operate() {
     build "$root/build-test" -Doptimization=3 -Ddebug=true -Dtests=enabled || return 1
     promtool=$(find_promtool) || { say "No promtool: the test that needs it is skipped."; promtool=''; }
     for name in context health_check machine_setup monitoring haproxy; do
-        QUERN_SERVER=$root/build-test/quern-server PROMTOOL=$promtool unittests python3 "$root/tests/scripts/test_$name.py" || broken=1
+        QUERN_SERVER=$root/build-test/quern-server PROMTOOL=$promtool \
+            unittests python3 "$root/tests/scripts/test_$name.py" || broken=1
     done
     # Debian's own Python, which is the one that has Debian's YAML.
     unittests /usr/bin/python3 "$root/tests/scripts/test_operator_files.py" || broken=1
@@ -301,7 +309,8 @@ stage_openclaw() {
         log=$(mktemp)
         # No script of a package runs; Node.js comes as a package, because OpenClaw wants a newer one than Debian has.
         read -ra wanted <<<"$wanted"
-        (cd "$folder" && timeout 600 npm install --ignore-scripts --no-audit --no-fund --loglevel=error "${wanted[@]}") 2>&1 | tee "$log" || code=$?
+        (cd "$folder" && timeout 600 npm install --ignore-scripts --no-audit --no-fund --loglevel=error "${wanted[@]}") 2>&1 |
+            tee "$log" || code=$?
         if [ "$code" -eq 124 ]; then
             say "npm did not finish within ten minutes."
             return 77
@@ -324,7 +333,8 @@ stage_shellcheck() {
         else
             stage_failed=$((stage_failed + 1))
         fi
-    done < <(cd "$root" && find scripts tests .ci -name node_modules -prune -o -type f \( -name '*.sh' -o -path .ci/run \) -print | sort)
+    done < <(cd "$root" &&
+        find scripts tests .ci -name node_modules -prune -o -type f \( -name '*.sh' -o -path .ci/run \) -print | sort)
     [ "$stage_passed" -gt 0 ]
 }
 
@@ -353,7 +363,8 @@ run_stage() {
 }
 
 cd "$root"
-mapfile -t packages < <(missing_build_packages; have pkg-config || echo pkg-config; have curl || printf '%s\n' curl ca-certificates
+mapfile -t packages < <(missing_build_packages; have pkg-config || echo pkg-config
+    have curl || printf '%s\n' curl ca-certificates
     have pkg-config && pkg-config --exists check || echo check
     [ -e /usr/share/unicode/UnicodeData.txt ] || echo unicode-data)
 install_packages "${packages[@]}" || exit 1

@@ -68,8 +68,8 @@ static void *engine_thread(void *arg)
         return NULL;
     }
     const struct engine_info *info = engine_info(engine);
-    fprintf(stderr, "model %s: %.1f M parameters, %.1f MB in %.2f s, context %d, %d threads\n", s->options.alias, (double)info->n_params / 1e6,
-            (double)info->model_bytes / 1e6, info->load_seconds, info->n_ctx, info->n_threads);
+    fprintf(stderr, "model %s: %.1f M parameters, %.1f MB in %.2f s, context %d, %d threads\n", s->options.alias,
+        (double)info->n_params / 1e6, (double)info->model_bytes / 1e6, info->load_seconds, info->n_ctx, info->n_threads);
     atomic_store(&s->engine, engine);
     api_engine_ready(s->api, engine); /* before READY: whoever asks after that finds a server that answers */
     notify_send(&s->notify, "READY=1");
@@ -112,7 +112,8 @@ static void look_at_engine(void *arg)
         return;
     s->stuck = !moves;
     if (s->stuck) {
-        fprintf(stderr, "the engine has made no progress for %.1f s: until it does, the watchdog gets no sign of life\n", (double)stood / 1000);
+        fprintf(stderr, "the engine has made no progress for %.1f s: until it does, the watchdog gets no sign of life\n",
+            (double)stood / 1000);
         notify_status(&s->notify, "the engine has made no progress for %.1f s", (double)stood / 1000);
     } else {
         fprintf(stderr, "the engine makes progress again\n");
@@ -144,7 +145,8 @@ static int run(struct server *s, pthread_t thread)
     }
     struct engine *engine = atomic_load(&s->engine);
     if (!engine) {
-        /* Told to stop while the model was still being loaded: there is nothing to finish, and no reason to wait for the rest of a gigabyte. */
+        /* Told to stop while the model was still being loaded: there is nothing to finish,
+         * and no reason to wait for the rest of a gigabyte. */
         fflush(NULL);
         _exit(EXIT_SUCCESS);
     }
@@ -168,11 +170,11 @@ static int serve(struct server *s, const struct kernels *kernels)
         return fail(EXIT_USAGE, err.text);
     if (inherited >= 0)
         o->net.inherited = inherited;
-    struct api_options api_options = {.model = o->alias, .model_path = o->engine.model_path, .hosts = o->hosts, .n_hosts = o->n_hosts,
-                                      .cors_origin = o->cors_origin, .key = o->key,
-                                      .kernel_level = kernels->level, .metrics = o->metrics, .log = o->log, .sampling = o->sampling,
-                                      /* A socket that is handed from server to server is there so that a restart turns nobody away. */
-                                      .wait_for_engine = inherited >= 0};
+    /* wait_for_engine: a socket that is handed from server to server is there so that a restart turns nobody away. */
+    struct api_options api_options = {.model = o->alias, .model_path = o->engine.model_path, .hosts = o->hosts,
+                                      .n_hosts = o->n_hosts, .cors_origin = o->cors_origin, .key = o->key,
+                                      .kernel_level = kernels->level, .metrics = o->metrics, .log = o->log,
+                                      .sampling = o->sampling, .wait_for_engine = inherited >= 0};
     s->api = api_new(&api_options);
     if (!s->api)
         return fail(EXIT_FAILURE, "out of memory");
@@ -181,10 +183,12 @@ static int serve(struct server *s, const struct kernels *kernels)
     if (!s->net)
         return fail(EXIT_FAILURE, err.text);
     if (!net_is_loopback(s->net) && !o->key && !o->allow_no_key)
-        return fail(EXIT_USAGE, "listening beyond this machine needs a key (--api-key-file), or --allow-no-key if anyone may use it");
+        return fail(
+            EXIT_USAGE, "listening beyond this machine needs a key (--api-key-file), or --allow-no-key if anyone may use it");
     api_attach(s->api, s->net);
     set_signals(s);
-    fprintf(stderr, "quern-server " QUERN_VERSION " (%s)\nlistening on http://%s:%d\n", kernels->level, net_address(s->net), net_port(s->net));
+    fprintf(stderr, "quern-server " QUERN_VERSION " (%s)\nlistening on http://%s:%d\n", kernels->level, net_address(s->net),
+        net_port(s->net));
     notify_status(&s->notify, "loading %s", o->alias);
     start_watchdog(s);
     pthread_t thread;

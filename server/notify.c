@@ -41,7 +41,8 @@ static bool read_address(struct notify *n, const char *text, struct error *err)
     if (text[0] != '/' && text[0] != '@')
         return error_set(err, "NOTIFY_SOCKET is \"%.100s\": it must be a path, or begin with @", text);
     if (length < 2 || length >= sizeof n->address.sun_path)
-        return error_set(err, "NOTIFY_SOCKET has %zu characters: an address has 2 to %zu", length, sizeof n->address.sun_path - 1);
+        return error_set(
+            err, "NOTIFY_SOCKET has %zu characters: an address has 2 to %zu", length, sizeof n->address.sun_path - 1);
     n->address.sun_family = AF_UNIX;
     memcpy(n->address.sun_path, text, length);
     if (text[0] == '@')
@@ -83,7 +84,8 @@ void notify_send(const struct notify *n, const char *text)
     if (n->fd < 0)
         return;
     int saved = errno; /* a signal handler may be the caller */
-    while (sendto(n->fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&n->address, n->address_length) < 0 && errno == EINTR)
+    while (sendto(n->fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&n->address, n->address_length) < 0 &&
+           errno == EINTR)
         ;
     errno = saved;
 }
@@ -114,16 +116,19 @@ bool notify_inherited_socket(int *fd, struct error *err)
     if (count == 0)
         return true;
     if (count > 1)
-        return error_set(err, "%" PRIu64 " listening sockets are inherited (LISTEN_FDS), and quern listens on one: give the socket unit one ListenStream= only", count);
+        return error_set(err, "%" PRIu64 " listening sockets are inherited (LISTEN_FDS), and quern listens on one: give the "
+            "socket unit one ListenStream= only", count);
     int type = 0, listening = 0, flags = fcntl(FIRST_INHERITED, F_GETFL);
     struct sockaddr_storage a = {0};
     socklen_t type_size = sizeof type, listening_size = sizeof listening, a_size = sizeof a;
     if (flags < 0 || getsockopt(FIRST_INHERITED, SOL_SOCKET, SO_TYPE, &type, &type_size) != 0 ||
         getsockopt(FIRST_INHERITED, SOL_SOCKET, SO_ACCEPTCONN, &listening, &listening_size) != 0 ||
         getsockname(FIRST_INHERITED, (struct sockaddr *)&a, &a_size) != 0)
-        return error_set(err, "LISTEN_FDS announces an inherited socket, but descriptor %d is none: %s", FIRST_INHERITED, strerror(errno));
+        return error_set(
+            err, "LISTEN_FDS announces an inherited socket, but descriptor %d is none: %s", FIRST_INHERITED, strerror(errno));
     if (type != SOCK_STREAM || !listening || (a.ss_family != AF_INET && a.ss_family != AF_INET6))
-        return error_set(err, "the inherited socket (LISTEN_FDS) is not a listening TCP socket: the socket unit needs ListenStream=ADDRESS:PORT and Accept=no");
+        return error_set(err, "the inherited socket (LISTEN_FDS) is not a listening TCP socket: the socket unit needs "
+                              "ListenStream=ADDRESS:PORT and Accept=no");
     if (fcntl(FIRST_INHERITED, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(FIRST_INHERITED, F_SETFD, FD_CLOEXEC) != 0)
         return error_set(err, "cannot set up the inherited socket: %s", strerror(errno));
     *fd = FIRST_INHERITED;
@@ -149,7 +154,8 @@ bool watchdog_due(struct watchdog *w, uint64_t progress, bool idle, int64_t now_
         w->last_progress_ms = now_ms;
     }
     w->seen = progress;
-    /* Looks come late rather than early, by a millisecond or more: three eighths, so that the second look of two always counts. */
+    /* Looks come late rather than early, by a millisecond or more: three eighths,
+     * so that the second look of two always counts. */
     if (!w->alive || now_ms - w->last_sign_ms < w->watchdog_ms * 3 / 8)
         return false;
     w->alive = false;

@@ -31,35 +31,49 @@ static const struct flag flags[] = {
     {"Model", NULL, NULL, NULL, HEADING, 0, 0, 0},
     {"--model", "-m", "FILE", "the model: a GGUF file (required)", TEXT, AT(engine.model_path), 0, 0},
     {"--alias", "-a", "NAME", "the model's name in the API (default: the file's name without .gguf)", TEXT, AT(alias), 0, 0},
-    {"--ctx-size", "-c", "N", "tokens a conversation may have, answer included\n(default: 2048, or what the model was trained for if that is less)", NUMBER,
-     AT(engine.n_ctx), 0, 1 << 24},
+    {"--ctx-size", "-c", "N", "tokens a conversation may have, answer included\n"
+     "(default: 2048, or what the model was trained for if that is less)", NUMBER, AT(engine.n_ctx), 0, 1 << 24},
     {"--no-mmap", NULL, NULL, "read the file into memory instead of mapping it", FLAG, AT(engine.no_mmap), 0, 0},
-    {"--mlock", NULL, NULL, "keep the model in RAM, never in swap (needs a large enough `ulimit -l`)", FLAG, AT(engine.mlock), 0, 0},
+    {"--mlock", NULL, NULL, "keep the model in RAM, never in swap (needs a large enough `ulimit -l`)",
+     FLAG, AT(engine.mlock), 0, 0},
     {"Speed", NULL, NULL, NULL, HEADING, 0, 0, 0},
-    {"--threads", "-t", "N", "threads that compute (default: the cores this process may use)", NUMBER, AT(engine.n_threads), 1, 4096},
-    {"--batch-size", "-b", "N", "tokens of a prompt that are computed at a time (default: 512)", NUMBER, AT(engine.n_batch), 1, 65536},
+    {"--threads", "-t", "N", "threads that compute (default: the cores this process may use)",
+     NUMBER, AT(engine.n_threads), 1, 4096},
+    {"--batch-size", "-b", "N", "tokens of a prompt that are computed at a time (default: 512)",
+     NUMBER, AT(engine.n_batch), 1, 65536},
     {"--parallel", "-np", "N", "answers that are computed at the same time (default: 4)", NUMBER, AT(engine.n_parallel), 1, 1024},
-    {"--queue", NULL, "N", "requests that may wait for their turn; more get a 503 (default: 64)", NUMBER, AT(engine.max_queue), 1, 1 << 20},
+    {"--queue", NULL, "N", "requests that may wait for their turn; more get a 503 (default: 64)",
+     NUMBER, AT(engine.max_queue), 1, 1 << 20},
     {"Sampling, where a request does not say", NULL, NULL, NULL, HEADING, 0, 0, 0},
-    {"--temp", NULL, "X", "temperature; 0 always takes the likeliest token (default: 0.7)", FLOAT, AT(sampling.temperature), 0, 2},
+    {"--temp", NULL, "X", "temperature; 0 always takes the likeliest token (default: 0.7)",
+     FLOAT, AT(sampling.temperature), 0, 2},
     {"--top-p", NULL, "X", "keep the likeliest tokens up to this probability (default: 0.8)", FLOAT, AT(sampling.top_p), 0, 1},
-    {"--top-k", NULL, "N", "keep this many of the likeliest tokens; 0: all (default: 20)", NUMBER, AT(sampling.top_k), 0, INT_MAX},
-    {"--min-p", NULL, "X", "keep tokens at least this likely relative to the likeliest (default: 0)", FLOAT, AT(sampling.min_p), 0, 1},
+    {"--top-k", NULL, "N", "keep this many of the likeliest tokens; 0: all (default: 20)",
+     NUMBER, AT(sampling.top_k), 0, INT_MAX},
+    {"--min-p", NULL, "X", "keep tokens at least this likely relative to the likeliest (default: 0)",
+     FLOAT, AT(sampling.min_p), 0, 1},
     {"Network", NULL, NULL, NULL, HEADING, 0, 0, 0},
     {"--host", NULL, "ADDRESS", "the address to listen on (default: 127.0.0.1)", TEXT, AT(net.host), 0, 0},
     {"--port", NULL, "N", "the port to listen on; 0: any free one (default: 8765)", NUMBER, AT(net.port), 0, 65535},
-    {"--timeout", NULL, "SECONDS", "for a client to send its request, or to take more of its answer (default: 30)", NUMBER, AT(net.timeout_seconds), 1, 86400},
-    {"--shutdown-grace", NULL, "SECONDS", "after SIGTERM, for answers to finish before they are cut (default: 5)", NUMBER, AT(net.grace_seconds), 0, 86400},
+    {"--timeout", NULL, "SECONDS", "for a client to send its request, or to take more of its answer (default: 30)",
+     NUMBER, AT(net.timeout_seconds), 1, 86400},
+    {"--shutdown-grace", NULL, "SECONDS", "after SIGTERM, for answers to finish before they are cut (default: 5)",
+     NUMBER, AT(net.grace_seconds), 0, 86400},
     {"--max-connections", NULL, "N", "connections at the same time (default: 128)", NUMBER, AT(net.max_connections), 1, 4096},
-    {"--max-body", NULL, "BYTES", "of a request's body; more gets a 413 (default: 1048576)", SIZE, AT(net.limits.max_body), 1024, 1 << 30},
-    {"--max-head", NULL, "BYTES", "of a request's first line and headers; more gets a 431 (default: 16384)", SIZE, AT(net.limits.max_head), 1024, 1 << 20},
+    {"--max-body", NULL, "BYTES", "of a request's body; more gets a 413 (default: 1048576)",
+     SIZE, AT(net.limits.max_body), 1024, 1 << 30},
+    {"--max-head", NULL, "BYTES", "of a request's first line and headers; more gets a 431 (default: 16384)",
+     SIZE, AT(net.limits.max_head), 1024, 1 << 20},
     {"Access", NULL, NULL, NULL, HEADING, 0, 0, 0},
     {"--api-key", NULL, "KEY", "requests must carry 'Authorization: Bearer KEY'; only /health and the page are open.\n"
-                               "Shells and process managers keep command lines: QUERN_API_KEY or --api-key-file keeps the key off it", TEXT, AT(key), 0, 0},
+     "Shells and process managers keep command lines: QUERN_API_KEY or --api-key-file keeps the key off it", TEXT, AT(key), 0, 0},
     {"--api-key-file", NULL, "FILE", "the key is the first line of this file", TEXT, SIZE_MAX, 0, 0},
-    {"--allowed-host", NULL, "NAME", "answer requests for this host name too (a reverse proxy's, say); may be given several times", TEXT, AT(hosts), 0, 0},
-    {"--cors-origin", NULL, "ORIGIN", "let web pages of this origin (https://example.org) use the server; *: of any (default: none)", TEXT, AT(cors_origin), 0, 0},
-    {"--allow-no-key", NULL, NULL, "listen beyond this machine without a key: anyone who can reach the port can use it", FLAG, AT(allow_no_key), 0, 0},
+    {"--allowed-host", NULL, "NAME", "answer requests for this host name too (a reverse proxy's, say); may be given several "
+     "times", TEXT, AT(hosts), 0, 0},
+    {"--cors-origin", NULL, "ORIGIN", "let web pages of this origin (https://example.org) use the server; *: of any (default: "
+     "none)", TEXT, AT(cors_origin), 0, 0},
+    {"--allow-no-key", NULL, NULL, "listen beyond this machine without a key: anyone who can reach the port can use it",
+     FLAG, AT(allow_no_key), 0, 0},
     {"Other", NULL, NULL, NULL, HEADING, 0, 0, 0},
     {"--metrics", NULL, NULL, "answer GET /metrics, in Prometheus' format", FLAG, AT(metrics), 0, 0},
     {"--log-disable", "-q", NULL, "no line on standard error for each request (also --quiet)", FLAG, AT(log), 0, 0},
@@ -71,7 +85,8 @@ enum { N_FLAGS = sizeof flags / sizeof *flags };
 
 void options_print_help(const char *program)
 {
-    printf("quern-server answers chats with a Qwen2.5 model, in the schema of OpenAI's API.\n\nUsage: %s -m MODEL.gguf [flags]\n", program);
+    printf("quern-server answers chats with a Qwen2.5 model, in the schema of OpenAI's API.\n\nUsage: %s -m MODEL.gguf [flags]\n",
+        program);
     for (int i = 0; i < N_FLAGS; i++) {
         const struct flag *f = &flags[i];
         if (f->kind == HEADING) {
@@ -79,8 +94,8 @@ void options_print_help(const char *program)
             continue;
         }
         char left[64];
-        snprintf(left, sizeof left, "%s%s%s%s%s", f->short_name ? f->short_name : "", f->short_name ? ", " : "", f->name, f->argument ? " " : "",
-                 f->argument ? f->argument : "");
+        snprintf(left, sizeof left, "%s%s%s%s%s", f->short_name ? f->short_name : "", f->short_name ? ", " : "", f->name,
+            f->argument ? " " : "", f->argument ? f->argument : "");
         const char *line = f->help, *end;
         printf("  %-26s ", left);
         while ((end = strchr(line, '\n')) != NULL) {
@@ -143,7 +158,8 @@ static const struct flag *find_flag(const char *name)
     if (strcmp(name, "--quiet") == 0)
         name = "--log-disable";
     for (int i = 0; i < N_FLAGS; i++)
-        if (flags[i].kind != HEADING && (strcmp(name, flags[i].name) == 0 || (flags[i].short_name && strcmp(name, flags[i].short_name) == 0)))
+        if (flags[i].kind != HEADING &&
+            (strcmp(name, flags[i].name) == 0 || (flags[i].short_name && strcmp(name, flags[i].short_name) == 0)))
             return &flags[i];
     return NULL;
 }
@@ -176,8 +192,10 @@ static bool check_origin(const char *origin, struct error *err)
         return true;
     size_t scheme = strspn(origin, "abcdefghijklmnopqrstuvwxyz-");
     const char *host = strncmp(origin + scheme, "://", 3) == 0 ? origin + scheme + 3 : "";
-    if (scheme == 0 || *host == '\0' || strlen(origin) > 255 || strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789-._:[]") != strlen(host))
-        return error_set(err, "--cors-origin takes an origin as browsers send it (https://example.org, without a path, in lower case) or *, not '%.64s'", origin);
+    if (scheme == 0 || *host == '\0' || strlen(origin) > 255 ||
+        strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789-._:[]") != strlen(host))
+        return error_set(err, "--cors-origin takes an origin as browsers send it (https://example.org, without a path, in lower "
+            "case) or *, not '%.64s'", origin);
     return true;
 }
 
@@ -204,7 +222,8 @@ static bool set_flag(struct reading *r, const struct flag *f, const char *value,
     errno = 0;
     double d = f->kind == FLOAT ? strtod(value, &end) : (double)strtol(value, &end, 10);
     if (errno || end == value || *end != '\0' || !(d >= f->low && d <= f->high))
-        return error_set(err, "%s takes %s from %.0f to %.0f, not '%s'", f->name, f->kind == FLOAT ? "a number" : "a whole number", f->low, f->high, value);
+        return error_set(err, "%s takes %s from %.0f to %.0f, not '%s'", f->name,
+            f->kind == FLOAT ? "a number" : "a whole number", f->low, f->high, value);
     if (f->kind == FLOAT)
         *(float *)(void *)(base + f->where) = (float)d;
     else if (f->kind == SIZE)
@@ -281,8 +300,8 @@ bool options_read(struct options *o, int argc, char **argv, struct error *err)
 {
     struct reading r = {.o = o};
     *o = (struct options){
-        .net = {.host = "127.0.0.1", .port = 8765, .max_connections = 128, .timeout_seconds = 30, .idle_seconds = 75, .grace_seconds = 5,
-                .limits = http_default_limits},
+        .net = {.host = "127.0.0.1", .port = 8765, .max_connections = 128, .timeout_seconds = 30, .idle_seconds = 75,
+                .grace_seconds = 5, .limits = http_default_limits},
         /* Qwen's own recommendation for Qwen2.5-Instruct. */
         .sampling = {.temperature = 0.7f, .top_k = 20, .top_p = 0.8f},
         .log = true,

@@ -98,7 +98,9 @@ static struct event_list named_events(const struct response *r)
     ck_assert_msg(r->status == 200 && r->whole, "%d %s", r->status, r->body);
     ck_assert(strncmp(response_header(r, "Content-Type"), "text/event-stream", 17) == 0);
     for (char *at = r->body, *data, *end; *at; at = end + 2) {
-        ck_assert_msg(strncmp(at, "event: ", 7) == 0 && (data = strstr(at, "\ndata: ")) != NULL && (end = strstr(data, "\n\n")) != NULL, "event: %s", at);
+        ck_assert_msg(
+            strncmp(at, "event: ", 7) == 0 && (data = strstr(at, "\ndata: ")) != NULL && (end = strstr(data, "\n\n")) != NULL,
+            "event: %s", at);
         at += 7;
         ck_assert_int_lt(l.n, MAX_EVENTS);
         l.events[l.n] = json_parse(data + 7, (size_t)(end - data - 7), NULL, NULL);
@@ -120,10 +122,13 @@ struct event_list api_named_stream(int port, const char *path, const char *body)
 
 struct event_list api_cut_stream(const char *path, const char *body, const char *text)
 {
-    struct server s = server_start((const char *const[]){"-t", "1", "--shutdown-grace", "0", NULL}, &(struct start){.env = (const char *const[]){"QUERN_CPU=scalar", NULL}});
+    struct server s = server_start((const char *const[]){"-t", "1", "--shutdown-grace", "0", NULL},
+        &(struct start){.env = (const char *const[]){"QUERN_CPU=scalar", NULL}});
     struct client c = client_open(s.port);
     char head[256];
-    snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", path, strlen(body));
+    snprintf(head, sizeof head,
+        "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", path,
+        strlen(body));
     client_text(&c, head);
     client_text(&c, body);
     client_wait(&c, text);

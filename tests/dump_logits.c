@@ -1,7 +1,8 @@
 /* dump-logits MODEL IDS_FILE OUT.f32 [--batch N]
  *
- * Reads token ids separated by white space from IDS_FILE ("-": standard input), runs them as one sequence, and writes the logits of every position to OUT.f32:
- * float32 in the machine's byte order, n_vocab per position, so that quern can be compared with another engine number by number.
+ * Reads token ids separated by white space from IDS_FILE ("-": standard input), runs them as one sequence,
+ * and writes the logits of every position to OUT.f32: float32 in the machine's byte order, n_vocab per
+ * position, so that quern can be compared with another engine number by number.
  * --batch N computes N positions at a time (default 64); the numbers must not depend on it. */
 #include "engine/model.h"
 
@@ -21,7 +22,8 @@ static bool read_ids(const char *path, int n_vocab, int most, struct ids *ids, s
     FILE *f = strcmp(path, "-") ? fopen(path, "re") : stdin;
     if (!f)
         return error_set(err, "cannot open %s: %s", path, strerror(errno));
-    bool good = (ids->data = malloc((size_t)most * sizeof *ids->data)) != NULL || error_set(err, "out of memory for %d ids", most);
+    bool good =
+        (ids->data = malloc((size_t)most * sizeof *ids->data)) != NULL || error_set(err, "out of memory for %d ids", most);
     char word[32];
     while (good && fscanf(f, "%31s", word) == 1) {
         char *end;
@@ -63,7 +65,8 @@ static bool dump(const struct model *m, struct threads *pool, const struct ids *
     for (int first = 0; good && first < ids->count; first += batch) {
         int n = ids->count - first < batch ? ids->count - first : batch;
         for (int i = 0; i < n; i++)
-            rows[i] = (struct row){.token = ids->data[first + i], .position = first + i, .sequence = &sequence, .logits = logits + (size_t)i * n_vocab};
+            rows[i] = (struct row){.token = ids->data[first + i], .position = first + i, .sequence = &sequence,
+                .logits = logits + (size_t)i * n_vocab};
         forward_run(forward, rows, n);
         if (fwrite(logits, sizeof *logits, (size_t)n * n_vocab, out) != (size_t)n * n_vocab)
             good = error_set(err, "cannot write the logits: %s", strerror(errno));

@@ -1,5 +1,6 @@
 /* Fuzz target: the GGUF reader. What it accepts can be read to the last byte.
- *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER tests/fuzz_gguf.c tests/gguf_touch.c gguf/?*.c -lm
+ *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER \
+ *     tests/fuzz_gguf.c tests/gguf_touch.c gguf/?*.c -lm
  *   ./a.out -max_len=4096 corpus tests/data/gguf
  * The build makes a program that replays files given as arguments. */
 #include "tests/gguf_touch.h"

@@ -1,5 +1,6 @@
 /* Fuzz target: JSON Schema to grammar, and the grammar walked at random. What is generated must be JSON of well-formed UTF-8.
- *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER tests/fuzz_schema.c server/schema/[a-z]*.c server/json/[a-z]*.c \
+ *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER \
+ *     tests/fuzz_schema.c server/schema/[a-z]*.c server/json/[a-z]*.c \
  *     engine/grammar.c engine/matcher.c gguf/error.c -lm
  * The build makes a program that replays files given as arguments. */
 #include "engine/matcher.h"

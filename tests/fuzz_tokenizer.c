@@ -1,6 +1,7 @@
-/* Fuzz target: the tokenizer, on quern-tiny's vocabulary. What comes out says the text in NFC; contents never become control tokens; the stream of characters
- * does not depend on how the bytes arrive.
- *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER tests/fuzz_tokenizer.c tokenizer/[a-z]*.c gguf/[a-z]*.c
+/* Fuzz target: the tokenizer, on quern-tiny's vocabulary. What comes out says the text in NFC; contents never become
+ * control tokens; the stream of characters does not depend on how the bytes arrive.
+ *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER \
+ *     tests/fuzz_tokenizer.c tokenizer/[a-z]*.c gguf/[a-z]*.c
  * Runs in the project's root folder. The build makes a program that replays files given as arguments. */
 #include "tokenizer/chat.h"
 #include "tokenizer/unicode.h"

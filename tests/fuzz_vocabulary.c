@@ -1,5 +1,6 @@
 /* Fuzz target: a tokenizer from a hostile GGUF file; what loads must also work.
- *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER tests/fuzz_vocabulary.c tokenizer/[a-z]*.c gguf/[a-z]*.c
+ *   clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -DFUZZ_LIBFUZZER \
+ *     tests/fuzz_vocabulary.c tokenizer/[a-z]*.c gguf/[a-z]*.c
  * The build makes a program that replays files given as arguments. */
 #include "tokenizer/chat.h"
 
@@ -11,7 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void use(const struct tokenizer *t)
 {
-    static const char text[] = "abc abcab <|im_start|>b<a><|im_end|>\n\xC3\xA9\xFF'll 12   aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    static const char text[] = "abc abcab <|im_start|>b<a><|im_end|>\n\xC3\xA9\xFF'll "
+        "12   aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     struct error err;
     for (int parse_special = 0; parse_special < 2; parse_special++) {
         struct tok_ids ids = {0};

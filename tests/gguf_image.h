@@ -1,5 +1,5 @@
-/* Builds GGUF images byte by byte, well-formed or not, and opens them; for the tests of gguf/. Independent of gguf/write.h, so that reader and writer cannot
- * be wrong together. Every function that writes returns the offset of what it wrote. */
+/* Builds GGUF images byte by byte, well-formed or not, and opens them; for the tests of gguf/. Independent of gguf/write.h,
+ * so that reader and writer cannot be wrong together. Every function that writes returns the offset of what it wrote. */
 #ifndef QUERN_TESTS_GGUF_IMAGE_H
 #define QUERN_TESTS_GGUF_IMAGE_H
 
@@ -40,7 +40,8 @@ size_t image_tensor(struct image *im, const char *name, uint32_t type, uint32_t 
 size_t image_align(struct image *im, size_t alignment); /* zeros up to a multiple */
 size_t image_zeros(struct image *im, size_t n);
 
-/* Opens a copy of exactly `size` bytes on the heap, so that a sanitizer sees every byte read beyond it. The copy is freed by image_close. */
+/* Opens a copy of exactly `size` bytes on the heap, so that a sanitizer sees every byte read
+ * beyond it. The copy is freed by image_close. */
 struct opened {
     struct gguf *g;
     unsigned char *copy;

@@ -19,8 +19,9 @@ static uint64_t sum(const unsigned char *data, size_t n)
 uint64_t gguf_touch_all(struct gguf *g)
 {
     /* The names used by the images of these tests and by model files. */
-    static const char *const keys[] = {"general.architecture", "general.alignment", "general.name", "tokenizer.ggml.tokens", "tokenizer.ggml.merges",
-                                       "tokenizer.ggml.token_type", "tokenizer.chat_template", "qwen2.block_count", "a", "b", "flags", "words", "floats"};
+    static const char *const keys[] = {"general.architecture", "general.alignment", "general.name", "tokenizer.ggml.tokens",
+        "tokenizer.ggml.merges", "tokenizer.ggml.token_type", "tokenizer.chat_template", "qwen2.block_count", "a", "b", "flags",
+        "words", "floats"};
     uint64_t total = gguf_version(g) + gguf_file_size(g);
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {

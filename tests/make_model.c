@@ -85,7 +85,10 @@ static bool parse_float(const char *option, const char *text, float *out, struct
     return true;
 }
 
-enum { LIKE = 256, LAYERS, EMBD, FF, HEADS, KV_HEADS, HEAD_DIM, VOCAB, CTX, ROPE_BASE, EPS, TIED, TYPE, SEED, TOKENIZER, TOKENIZER_JSON, VOCAB_ONLY, HELP };
+enum {
+    LIKE = 256, LAYERS, EMBD, FF, HEADS, KV_HEADS, HEAD_DIM, VOCAB, CTX, ROPE_BASE, EPS, TIED, TYPE, SEED,
+    TOKENIZER, TOKENIZER_JSON, VOCAB_ONLY, HELP
+};
 
 static const struct option options[] = {
     {"like", required_argument, NULL, LIKE},
@@ -196,7 +199,8 @@ static bool make(struct job *job, struct vocab *vocab, struct error *err)
         s->n_vocab = vocab->n_tokens;
     if (s->head_dim == 0 && s->n_heads > 0) {
         if (s->n_embd % s->n_heads != 0)
-            return error_set(err, "an embedding of %" PRIu32 " cannot be split into %" PRIu32 " heads; give --head-dim", s->n_embd, s->n_heads);
+            return error_set(err, "an embedding of %" PRIu32 " cannot be split into %" PRIu32 " heads; give --head-dim",
+                s->n_embd, s->n_heads);
         s->head_dim = s->n_embd / s->n_heads;
     }
     if (!synthetic_shape_check(s, err) || !vocab_pad(vocab, s->n_vocab, err))
@@ -224,7 +228,8 @@ int main(int argc, char **argv)
 {
     struct error err = {{0}};
     struct job job = {
-        .shape = {.n_layers = 4, .n_embd = 256, .n_ff = 768, .n_heads = 4, .n_kv_heads = 2, .n_ctx = 2048, .rope_base = 1e6f, .rms_eps = 1e-6f, .seed = 5},
+        .shape = {.n_layers = 4, .n_embd = 256, .n_ff = 768, .n_heads = 4, .n_kv_heads = 2, .n_ctx = 2048, .rope_base = 1e6f,
+            .rms_eps = 1e-6f, .seed = 5},
         .name = "random",
         .tokenizer = "models/quern-tiny-q4_k_m.gguf",
     };

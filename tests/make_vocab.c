@@ -42,14 +42,15 @@ bool vocab_from_gguf(struct vocab *v, const char *path, struct error *err)
 
     vocab_init(v);
     v->file = gguf_open(path, NULL, err);
-    if (!v->file || !gguf_get_string(v->file, "tokenizer.ggml.model", &v->model, err) || !gguf_get_string(v->file, "tokenizer.ggml.pre", &v->pre, err) ||
+    if (!v->file || !gguf_get_string(v->file, "tokenizer.ggml.model", &v->model, err) ||
+        !gguf_get_string(v->file, "tokenizer.ggml.pre", &v->pre, err) ||
         !gguf_get_array(v->file, "tokenizer.ggml.tokens", GGUF_KIND_STRING, &tokens, err) ||
         !gguf_get_array(v->file, "tokenizer.ggml.token_type", GGUF_KIND_INT32, &types, err) ||
         !gguf_get_array(v->file, "tokenizer.ggml.merges", GGUF_KIND_STRING, &merges, err))
         return false;
     if (tokens.count != types.count || tokens.count > MAX_TOKENS || merges.count > MAX_TOKENS)
-        return error_set(err, "%s: %" PRIu64 " tokens, %" PRIu64 " token types and %" PRIu64 " merges do not make a vocabulary", path, tokens.count, types.count,
-                         merges.count);
+        return error_set(err, "%s: %" PRIu64 " tokens, %" PRIu64 " token types and %" PRIu64 " merges do not make a vocabulary",
+            path, tokens.count, types.count, merges.count);
     v->n_tokens = (uint32_t)tokens.count;
     v->n_merges = (uint32_t)merges.count;
     v->tokens = collect(&tokens);
@@ -73,7 +74,8 @@ bool vocab_from_gguf(struct vocab *v, const char *path, struct error *err)
         if (!gguf_get_bool(v->file, "tokenizer.ggml.add_bos_token", &v->add_bos, err))
             return false;
     }
-    return !gguf_has(v->file, "tokenizer.chat_template") || gguf_get_string(v->file, "tokenizer.chat_template", &v->chat_template, err);
+    return !gguf_has(v->file, "tokenizer.chat_template") ||
+           gguf_get_string(v->file, "tokenizer.chat_template", &v->chat_template, err);
 }
 
 /* ---- from tokenizer.json and tokenizer_config.json ---- */
@@ -184,7 +186,8 @@ static bool read_merges(struct vocab *v, struct error *err)
         if (is_pair(m))
             joined += (size_t)m->first->count + 1 + m->first->next->count;
         else if (m->kind != JSON_STRING)
-            return error_set(err, "tokenizer.json: a merge at byte %" PRIu32 " is neither a string nor a pair of strings", m->offset);
+            return error_set(
+                err, "tokenizer.json: a merge at byte %" PRIu32 " is neither a string nor a pair of strings", m->offset);
 
     v->merges = calloc((size_t)merges->count + 1, sizeof *v->merges);
     char *to = v->joined = malloc(joined + 1);
@@ -247,7 +250,8 @@ bool vocab_pad(struct vocab *v, uint32_t n_tokens, struct error *err)
     enum { WIDTH = 16 }; /* "[PAD4194303]" */
 
     if (n_tokens < v->n_tokens)
-        return error_set(err, "the tokenizer has %" PRIu32 " tokens; a vocabulary of %" PRIu32 " is too small for it", v->n_tokens, n_tokens);
+        return error_set(
+            err, "the tokenizer has %" PRIu32 " tokens; a vocabulary of %" PRIu32 " is too small for it", v->n_tokens, n_tokens);
     struct gguf_string *tokens = realloc(v->tokens, ((size_t)n_tokens + 1) * sizeof *tokens);
     if (tokens)
         v->tokens = tokens;

@@ -33,8 +33,8 @@ bool vocab_from_gguf(struct vocab *v, const char *path, struct error *err);
 /* `folder` holds tokenizer.json and tokenizer_config.json. */
 bool vocab_from_json(struct vocab *v, const char *folder, struct error *err);
 
-/* Makes n_tokens of them: ids that have no token yet, those behind the last one above all, become unused tokens "[PADn]", n being the id; existing
- * ids stay. An error if there are more tokens already. Called once, before vocab_write. */
+/* Makes n_tokens of them: ids that have no token yet, those behind the last one above all, become unused tokens "[PADn]",
+ * n being the id; existing ids stay. An error if there are more tokens already. Called once, before vocab_write. */
 bool vocab_pad(struct vocab *v, uint32_t n_tokens, struct error *err);
 
 void vocab_write(const struct vocab *v, struct gguf_writer *w);

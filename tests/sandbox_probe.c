@@ -1,5 +1,6 @@
-/* Tries what a sandboxed service should not be able to do, and what it must be able to do. Prints "NAME yes" or "NAME no ERRNO-NAME" for each attempt; the reader
- * knows what is right. Usage: sandbox-probe CACHE_FOLDER READABLE_FILE... (a file it can read, and that it tries to write to) */
+/* Tries what a sandboxed service should not be able to do, and what it must be able to do. Prints "NAME yes" or "NAME
+ * no ERRNO-NAME" for each attempt; the reader knows what is right. Usage: sandbox-probe CACHE_FOLDER READABLE_FILE...
+ * (a file it can read, and that it tries to write to) */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/keyctl.h>

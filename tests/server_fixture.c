@@ -100,7 +100,8 @@ static char *read_file(const char *path)
     return text;
 }
 
-/* As a debugger would: lets the program run up to the birth of its first thread, which is the engine's, and lets go of everything but that. */
+/* As a debugger would: lets the program run up to the birth of its first thread,
+ * which is the engine's, and lets go of everything but that. */
 static pid_t hold_first_thread(pid_t pid)
 {
     int status;
@@ -108,7 +109,8 @@ static pid_t hold_first_thread(pid_t pid)
     ck_assert_int_eq(waitpid(pid, &status, 0), pid); /* stopped by its exec */
     ck_assert(WIFSTOPPED(status));
     ck_assert_int_eq(ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACECLONE), 0);
-    for (int signal = 0; status >> 8 != (SIGTRAP | PTRACE_EVENT_CLONE << 8); signal = WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status)) {
+    for (int signal = 0; status >> 8 != (SIGTRAP | PTRACE_EVENT_CLONE << 8);
+         signal = WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status)) {
         ck_assert_int_eq(ptrace(PTRACE_CONT, pid, NULL, signal), 0);
         ck_assert_int_eq(waitpid(pid, &status, 0), pid);
         ck_assert_msg(WIFSTOPPED(status), "the server ended before it started a thread");

@@ -23,12 +23,14 @@ struct start {
     int max_files;           /* limit of open descriptors; 0: as it is */
     bool not_ready;          /* return as soon as the port is open */
     bool hold_engine;        /* the engine thread does not begin until server_release */
-    int inherit;             /* a descriptor it inherits as a service manager's would: as number 3, with LISTEN_FDS=1 and LISTEN_PID; 0: none */
+    int inherit;             /* a descriptor it inherits as a service manager's would: as number 3,
+                              * with LISTEN_FDS=1 and LISTEN_PID; 0: none */
 };
 
 /* Starts the server with --port 0 and the flags (NULL-terminated, may be NULL), and waits until it is ready. */
 struct server server_start(const char *const *flags, const struct start *how);
-/* Runs the server with exactly these arguments until it ends; returns its exit status, and what it printed (both outputs) in out. */
+/* Runs the server with exactly these arguments until it ends; returns its exit status,
+ * and what it printed (both outputs) in out. */
 int server_run(const char *const *flags, char *out, size_t size);
 void server_release(struct server *s);
 /* Sends the signal, waits for the end and returns the exit status (128 + n if signal n ended it). 0: only waits. */

@@ -1,4 +1,5 @@
-/* POST /v1/chat/completions: several answers, sampling parameters, log probabilities, tool calls. QUERN_SERVER names the program; run in the project's root. */
+/* POST /v1/chat/completions: several answers, sampling parameters, log probabilities, tool calls.
+ * QUERN_SERVER names the program; run in the project's root. */
 #include "tests/api_fixture.h"
 
 #include <check.h>
@@ -10,9 +11,12 @@
 
 #define GREEDY ",\"temperature\":0"
 #define FIND_MESSAGE "{\"role\":\"user\",\"content\":\"Find me a Mexican restaurant in San Jose.\"}"
-#define FIND_TOOL "{\"type\":\"function\",\"function\":{\"name\":\"find_restaurants\",\"description\":\"Find restaurants by location and by category\"," \
-                  "\"parameters\":{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\",\"description\":\"City where the restaurant is located\"}," \
-                  "\"cuisine\":{\"type\":\"string\",\"description\":\"Type of food served\"}},\"required\":[\"city\",\"cuisine\"]}}}"
+#define FIND_TOOL "{\"type\":\"function\",\"function\":{\"name\":\"find_restaurants\"," \
+                  "\"description\":\"Find restaurants by location and by category\"," \
+                  "\"parameters\":{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\"," \
+                  "\"description\":\"City where the restaurant is located\"}," \
+                  "\"cuisine\":{\"type\":\"string\",\"description\":\"Type of food served\"}},\"required\":[\"city\"," \
+                  "\"cuisine\"]}}}"
 #define FIND "\"messages\":[" FIND_MESSAGE "],\"tools\":[" FIND_TOOL "]" GREEDY ",\"max_tokens\":100"
 
 static struct server server;
@@ -150,7 +154,8 @@ static int count_repeated(const char *text)
 
 START_TEST(penalties_change_the_answer)
 {
-    static const char *const penalties[] = {"\"presence_penalty\":2", "\"frequency_penalty\":2", "\"repetition_penalty\":1.8", "\"repeat_penalty\":1.8"};
+    static const char *const penalties[] = {
+        "\"presence_penalty\":2", "\"frequency_penalty\":2", "\"repetition_penalty\":1.8", "\"repeat_penalty\":1.8"};
     char *plain = answer_to("{" STORY GREEDY ",\"max_tokens\":100}");
     char *texts[4];
     for (int i = 0; i < 4; i++) {
@@ -209,9 +214,11 @@ START_TEST(logprobs)
     struct json *j = chat("{" STORY GREEDY ",\"max_tokens\":60,\"logprobs\":true,\"top_logprobs\":20}");
     ck_assert_int_eq(gather_tokens(value_at(j, "choices.0.logprobs"), 20, text), (int)int_at(j, "usage.completion_tokens"));
     ck_assert_str_eq(text, text_at(j, "choices.0.message.content"));
-    struct event_list l = api_stream(server.port, CHAT, "{" STORY GREEDY ",\"max_tokens\":60,\"logprobs\":true,\"top_logprobs\":3,\"stream\":true}");
+    struct event_list l = api_stream(
+        server.port, CHAT, "{" STORY GREEDY ",\"max_tokens\":60,\"logprobs\":true,\"top_logprobs\":3,\"stream\":true}");
     for (int i = 0; i < l.n; i++) {
-        const struct json_value *tokens = value_at(l.events[i], "choices.0.logprobs"), *part = value_at(l.events[i], "choices.0.delta.content");
+        const struct json_value *tokens = value_at(l.events[i], "choices.0.logprobs"),
+                                *part = value_at(l.events[i], "choices.0.delta.content");
         if (tokens->kind == JSON_OBJECT)
             gather_tokens(tokens, 3, streamed);
         if (part)
@@ -229,7 +236,8 @@ END_TEST
 START_TEST(logprobs_are_the_models)
 {
     struct json *plain = chat("{" OK_MESSAGE GREEDY ",\"max_tokens\":1,\"logprobs\":true}");
-    struct json *hot = chat("{" OK_MESSAGE ",\"temperature\":2,\"top_k\":1,\"max_tokens\":1,\"logprobs\":true,\"logit_bias\":{\"5\":-100}}");
+    struct json *hot =
+        chat("{" OK_MESSAGE ",\"temperature\":2,\"top_k\":1,\"max_tokens\":1,\"logprobs\":true,\"logit_bias\":{\"5\":-100}}");
     ck_assert(number_at(plain, "choices.0.logprobs.content.0.logprob") == number_at(hot, "choices.0.logprobs.content.0.logprob"));
     ck_assert_double_gt(number_at(plain, "choices.0.logprobs.content.0.logprob"), -0.2);
     json_free(plain);
@@ -312,9 +320,11 @@ END_TEST
 /* A model that would not call a tool by itself has to, the one that is named if one is. */
 START_TEST(has_to_call)
 {
-    static const char ask_body[] = "{" OK_MESSAGE ",\"tools\":[" FIND_TOOL ",{\"type\":\"function\",\"function\":{\"name\":\"get_time\",\"parameters\":{\"type\":\"object\","
-                                   "\"properties\":{\"zone\":{\"enum\":[\"UTC\",\"CET\"]}},\"required\":[\"zone\"],\"additionalProperties\":false}}}]" GREEDY
-                                   ",\"max_tokens\":120,\"tool_choice\":%s%s}";
+    static const char ask_body[] =
+        "{" OK_MESSAGE ",\"tools\":[" FIND_TOOL
+        ",{\"type\":\"function\",\"function\":{\"name\":\"get_time\",\"parameters\":{\"type\":\"object\","
+        "\"properties\":{\"zone\":{\"enum\":[\"UTC\",\"CET\"]}},\"required\":[\"zone\"],\"additionalProperties\":false}}}]" GREEDY
+        ",\"max_tokens\":120,\"tool_choice\":%s%s}";
     static const char *const choices[] = {"\"required\"", "{\"type\":\"function\",\"function\":{\"name\":\"get_time\"}}"};
     for (int i = 0; i < 2; i++) {
         char body[4096];
@@ -334,7 +344,9 @@ START_TEST(has_to_call)
         event_list_free(&l);
         json_free(j);
     }
-    api_refused(server.port, CHAT, "{" OK_MESSAGE ",\"tools\":[" FIND_TOOL "],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"other\"}}}", "tool_choice");
+    api_refused(server.port, CHAT,
+        "{" OK_MESSAGE ",\"tools\":[" FIND_TOOL "],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"other\"}}}",
+        "tool_choice");
     api_refused(server.port, CHAT, "{" OK_MESSAGE ",\"tools\":[" FIND_TOOL "],\"tool_choice\":\"sometimes\"}", "tool_choice");
 }
 END_TEST
@@ -350,7 +362,8 @@ START_TEST(no_tools_no_calls)
     char *text = answer_to(body);
     ck_assert_str_eq(text, "<tool_call><tool_call>");
     free(text);
-    snprintf(body, sizeof body, "{\"messages\":[" FIND_MESSAGE "],\"tools\":[" FIND_TOOL "],\"tool_choice\":\"none\"" GREEDY ",\"max_tokens\":2,\"logit_bias\":{\"%d\":100}}", id);
+    snprintf(body, sizeof body, "{\"messages\":[" FIND_MESSAGE "],\"tools\":[" FIND_TOOL "],\"tool_choice\":\"none\"" GREEDY
+        ",\"max_tokens\":2,\"logit_bias\":{\"%d\":100}}", id);
     text = answer_to(body);
     ck_assert_str_eq(text, "<tool_call><tool_call>");
     free(text);
@@ -366,7 +379,8 @@ START_TEST(cut_within_a_call)
     struct json *j = chat(body);
     ck_assert_str_eq(text_at(j, "choices.0.finish_reason"), "length");
     ck_assert_ptr_null(value_at(j, "choices.0.message.tool_calls"));
-    ck_assert(strncmp(text_at(j, "choices.0.message.content"), "<tool_call>\n{\"name\": \"find_restaurants\", \"arguments\": {", 40) == 0);
+    ck_assert(strncmp(text_at(j, "choices.0.message.content"), "<tool_call>\n{\"name\": \"find_restaurants\", \"arguments\": {",
+                  40) == 0);
     snprintf(body, sizeof body, cut, ",\"stream\":true");
     struct event_list l = api_stream(server.port, CHAT, body);
     ck_assert_str_eq(text_at(l.events[l.n - 1], "choices.0.finish_reason"), "length");
@@ -391,14 +405,18 @@ START_TEST(history_renders_as_it_was)
     struct json_writer call = {0};
     json_value(&call, value_at(answer, "choices.0.message"));
     char body[8192];
-    snprintf(body, sizeof body, "{\"messages\":[" FIND_MESSAGE ",%s,{\"role\":\"tool\",\"tool_call_id\":\"%s\",\"content\":\"{\\\"name\\\": \\\"El Sol\\\"}\"}],\"tools\":[" FIND_TOOL
-             "]" GREEDY ",\"max_tokens\":40}", call.data, text_at(answer, "choices.0.message.tool_calls.0.id"));
+    snprintf(body, sizeof body,
+        "{\"messages\":[" FIND_MESSAGE
+        ",%s,{\"role\":\"tool\",\"tool_call_id\":\"%s\",\"content\":\"{\\\"name\\\": \\\"El Sol\\\"}\"}],\"tools\":[" FIND_TOOL
+        "]" GREEDY ",\"max_tokens\":40}",
+        call.data, text_at(answer, "choices.0.message.tool_calls.0.id"));
     struct json *second = api_post(server.port, "/apply-template", body);
     const char *before = text_at(first, "prompt"), *after = text_at(second, "prompt");
     ck_assert(strncmp(before, after, strlen(before)) == 0);
     char wanted[1024];
-    snprintf(wanted, sizeof wanted, "<tool_call>\n{\"name\": \"find_restaurants\", \"arguments\": %s}\n</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\n"
-             "{\"name\": \"El Sol\"}\n</tool_response><|im_end|>\n<|im_start|>assistant\n", text_at(answer, "choices.0.message.tool_calls.0.function.arguments"));
+    snprintf(wanted, sizeof wanted, "<tool_call>\n{\"name\": \"find_restaurants\", \"arguments\": %s}\n</tool_call><|im_end|>\n"
+             "<|im_start|>user\n<tool_response>\n{\"name\": \"El Sol\"}\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
+             text_at(answer, "choices.0.message.tool_calls.0.function.arguments"));
     ck_assert_str_eq(after + strlen(before), wanted);
     json_free(chat(body));
     json_writer_free(&call);
@@ -416,8 +434,11 @@ START_TEST(one_call_only)
     json_free(j);
     char body[4096];
     for (int parallel = 0; parallel < 2; parallel++) {
-        snprintf(body, sizeof body, "{\"messages\":[" FIND_MESSAGE "],\"tools\":[" FIND_TOOL "]" GREEDY ",\"max_tokens\":160,\"logit_bias\":{\"%d\":-100,\"%d\":-100},"
-                 "\"parallel_tool_calls\":%s}", end, text, parallel ? "true" : "false");
+        snprintf(body, sizeof body,
+            "{\"messages\":[" FIND_MESSAGE "],\"tools\":[" FIND_TOOL "]" GREEDY
+            ",\"max_tokens\":160,\"logit_bias\":{\"%d\":-100,\"%d\":-100},"
+            "\"parallel_tool_calls\":%s}",
+            end, text, parallel ? "true" : "false");
         j = chat(body);
         if (!parallel) {
             ck_assert_str_eq(text_at(j, "choices.0.finish_reason"), "tool_calls");
@@ -436,9 +457,12 @@ END_TEST
 START_TEST(leaving_cancels_every_choice)
 {
     struct client c = client_open(server.port);
-    static const char body[] = "{" STORY ",\"n\":4,\"max_tokens\":900,\"stream\":true,\"temperature\":0,\"logit_bias\":{\"8172\":-100,\"8170\":-100}}";
+    static const char body[] =
+        "{" STORY ",\"n\":4,\"max_tokens\":900,\"stream\":true,\"temperature\":0,\"logit_bias\":{\"8172\":-100,\"8170\":-100}}";
     char head[256];
-    snprintf(head, sizeof head, "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", strlen(body));
+    snprintf(head, sizeof head,
+        "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+        strlen(body));
     client_text(&c, head);
     client_text(&c, body);
     client_wait(&c, "\"content\":\"O");

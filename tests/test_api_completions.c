@@ -69,8 +69,9 @@ START_TEST(ways_to_give_a_prompt)
     json_free(tokens);
     json_free(both);
     json_free(one);
-    struct json *chat = complete("{\"prompt\":\"<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n<|im_start|>user\\nSay OK"
-                                 "<|im_end|>\\n<|im_start|>assistant\\n\",\"temperature\":0}");
+    struct json *chat = complete("{\"prompt\":\"<|im_start|>system\\n"
+                                 "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n"
+                                 "<|im_start|>user\\nSay OK<|im_end|>\\n<|im_start|>assistant\\n\",\"temperature\":0}");
     ck_assert_str_eq(text_at(chat, "choices.0.text"), "OK");
     ck_assert_str_eq(text_at(chat, "choices.0.finish_reason"), "stop");
     json_free(chat);
@@ -79,7 +80,8 @@ END_TEST
 
 START_TEST(prompts_times_n)
 {
-    struct json *j = complete("{\"prompt\":[\"The dog\",\"The cat\"],\"n\":2,\"seed\":4,\"temperature\":1.5,\"max_tokens\":6,\"echo\":true}");
+    struct json *j =
+        complete("{\"prompt\":[\"The dog\",\"The cat\"],\"n\":2,\"seed\":4,\"temperature\":1.5,\"max_tokens\":6,\"echo\":true}");
     ck_assert_uint_eq(value_at(j, "choices")->count, 4);
     for (int i = 0; i < 4; i++)
         ck_assert(strncmp(value_at(j, "choices.%d.text", i)->text, i < 2 ? "The dog" : "The cat", 7) == 0);
@@ -91,7 +93,8 @@ END_TEST
 
 START_TEST(streams)
 {
-    static const char body[] = "{\"prompt\":[\"The dog\",\"The cat\"],\"n\":2,\"seed\":4,\"temperature\":1.5,\"max_tokens\":6,\"echo\":true%s}";
+    static const char body[] =
+        "{\"prompt\":[\"The dog\",\"The cat\"],\"n\":2,\"seed\":4,\"temperature\":1.5,\"max_tokens\":6,\"echo\":true%s}";
     char plain[256], streamed[320], texts[4][512] = {"", "", "", ""};
     snprintf(plain, sizeof plain, body, "");
     snprintf(streamed, sizeof streamed, body, ",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
@@ -122,7 +125,8 @@ START_TEST(logprobs)
     char text[512] = "";
     for (int i = 0; i < n; i++) {
         double own, best;
-        const struct json_value *token = value_at(j, "choices.0.logprobs.tokens.%d", i), *top = value_at(j, "choices.0.logprobs.top_logprobs.%d", i);
+        const struct json_value *token = value_at(j, "choices.0.logprobs.tokens.%d", i),
+                                *top = value_at(j, "choices.0.logprobs.top_logprobs.%d", i);
         int64_t at;
         ck_assert(json_get_int(value_at(j, "choices.0.logprobs.text_offset.%d", i), &at) && at == offset);
         offset += token->count;
@@ -193,7 +197,8 @@ END_TEST
 
 START_TEST(accepts_what_changes_nothing)
 {
-    json_free(complete("{\"prompt\":\"a\",\"max_tokens\":1,\"suffix\":null,\"best_of\":1,\"user\":\"me\",\"n\":1,\"echo\":null,\"logprobs\":null,\"model\":\"any\"}"));
+    json_free(complete("{\"prompt\":\"a\",\"max_tokens\":1,\"suffix\":null,\"best_of\":1,\"user\":\"me\",\"n\":1,\"echo\":null,"
+        "\"logprobs\":null,\"model\":\"any\"}"));
     json_free(complete("{\"prompt\":\"a\",\"max_tokens\":null,\"suffix\":\"\",\"best_of\":null}"));
 }
 END_TEST
@@ -211,7 +216,8 @@ START_TEST(context_exceeded)
     ck_assert_str_eq(text_at(j, "error.code"), "context_length_exceeded");
     ck_assert_str_eq(text_at(j, "error.param"), "prompt");
     int n, n_ctx;
-    ck_assert_int_eq(sscanf(text_at(j, "error.message"), "The prompt has %d tokens, but this model's context holds %d", &n, &n_ctx), 2);
+    ck_assert_int_eq(
+        sscanf(text_at(j, "error.message"), "The prompt has %d tokens, but this model's context holds %d", &n, &n_ctx), 2);
     ck_assert(n > 3000 && n_ctx == 1024);
     json_free(j);
     response_free(&r);

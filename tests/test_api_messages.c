@@ -1,4 +1,5 @@
-/* POST /v1/messages and /v1/messages/count_tokens: blocks, parameters, refusals, errors, and the events of a stream. QUERN_SERVER names the program; run in the project's root. */
+/* POST /v1/messages and /v1/messages/count_tokens: blocks, parameters, refusals, errors, and the events of a stream.
+ * QUERN_SERVER names the program; run in the project's root. */
 #include "tests/api_fixture.h"
 
 #include <check.h>
@@ -11,8 +12,10 @@
 #define COUNT "/v1/messages/count_tokens"
 #define GREEDY ",\"temperature\":0"
 #define FIND_TEXT "Find me a Mexican restaurant in San Jose."
-#define FIND_TOOL "{\"name\":\"find_restaurants\",\"description\":\"Find restaurants by location and by category\",\"input_schema\":{\"type\":\"object\",\"properties\":{" \
-                  "\"city\":{\"type\":\"string\",\"description\":\"City where the restaurant is located\"},\"cuisine\":{\"type\":\"string\",\"description\":\"Type of food served\"}}," \
+#define FIND_TOOL "{\"name\":\"find_restaurants\",\"description\":\"Find restaurants by location and by category\"," \
+                  "\"input_schema\":{\"type\":\"object\",\"properties\":{" \
+                  "\"city\":{\"type\":\"string\",\"description\":\"City where the restaurant is located\"}," \
+                  "\"cuisine\":{\"type\":\"string\",\"description\":\"Type of food served\"}}," \
                   "\"required\":[\"city\",\"cuisine\"]}}"
 #define FIND "\"messages\":[{\"role\":\"user\",\"content\":\"" FIND_TEXT "\"}],\"tools\":[" FIND_TOOL "]" GREEDY
 
@@ -68,8 +71,9 @@ static void check_refused(const char *path, const char *body, const char *param)
 
 START_TEST(says_ok)
 {
-    struct response r = ask(server.port, "POST", PATH "?beta=true", "anthropic-version: 2023-06-01\r\nanthropic-beta: some-beta-2025-01-01\r\n",
-                            "{\"model\":\"claude\",\"max_tokens\":10," OK_MESSAGE GREEDY "}");
+    struct response r =
+        ask(server.port, "POST", PATH "?beta=true", "anthropic-version: 2023-06-01\r\nanthropic-beta: some-beta-2025-01-01\r\n",
+            "{\"model\":\"claude\",\"max_tokens\":10," OK_MESSAGE GREEDY "}");
     ck_assert_msg(r.status == 200, "%s", r.body);
     struct json *j = response_json(&r);
     response_free(&r);
@@ -85,7 +89,8 @@ START_TEST(says_ok)
     ck_assert_int_eq(int_at(j, "usage.output_tokens"), 1);
     ck_assert_int_eq(int_at(j, "usage.cache_creation_input_tokens"), 0);
     ck_assert_int_eq(int_at(j, "usage.cache_read_input_tokens"), 0);
-    struct json *chat = api_post(server.port, CHAT, "{" OK_MESSAGE GREEDY "}"), *count = api_post(server.port, COUNT, "{\"model\":\"claude\"," OK_MESSAGE "}");
+    struct json *chat = api_post(server.port, CHAT, "{" OK_MESSAGE GREEDY "}"),
+                *count = api_post(server.port, COUNT, "{\"model\":\"claude\"," OK_MESSAGE "}");
     ck_assert_int_eq(int_at(chat, "usage.prompt_tokens"), int_at(j, "usage.input_tokens"));
     ck_assert_int_eq(int_at(count, "input_tokens"), int_at(j, "usage.input_tokens"));
     ck_assert_uint_eq(json_root(count)->count, 1);
@@ -131,7 +136,9 @@ START_TEST(prefill)
     struct json *whole = message("{\"max_tokens\":30," STORY GREEDY "}");
     const char *text = text_at(whole, "content.0.text");
     ck_assert(strncmp(text, "Once upon", 9) == 0);
-    struct json *rest = message("{\"max_tokens\":28,\"messages\":[{\"role\":\"user\",\"content\":\"Tell me a story about a cat and a ball.\"},{\"role\":\"assistant\",\"content\":\"Once upon\"}]" GREEDY "}");
+    struct json *rest = message("{\"max_tokens\":28,\"messages\":["
+                                "{\"role\":\"user\",\"content\":\"Tell me a story about a cat and a ball.\"},"
+                                "{\"role\":\"assistant\",\"content\":\"Once upon\"}]" GREEDY "}");
     ck_assert_uint_gt(strlen(text), 60);
     ck_assert(strncmp(text_at(rest, "content.0.text"), text + 9, 50) == 0);
     ck_assert_int_gt(int_at(rest, "usage.input_tokens"), int_at(whole, "usage.input_tokens"));
@@ -220,11 +227,13 @@ START_TEST(streams)
     ck_assert(is_null(s.delta, "delta.stop_sequence"));
     event_list_free(&l);
     json_free(whole);
-    l = api_named_stream(server.port, PATH, "{\"max_tokens\":60,\"stream\":true," STORY GREEDY ",\"stop_sequences\":[\"little\"]}");
+    l = api_named_stream(
+        server.port, PATH, "{\"max_tokens\":60,\"stream\":true," STORY GREEDY ",\"stop_sequences\":[\"little\"]}");
     check_stream(&l, "stop_sequence", &s);
     ck_assert_str_eq(text_at(s.delta, "delta.stop_sequence"), "little");
     event_list_free(&l);
-    l = api_named_stream(server.port, PATH, "{\"max_tokens\":60,\"stream\":true," OK_MESSAGE GREEDY ",\"stop_sequences\":[\"OK\"]}");
+    l = api_named_stream(
+        server.port, PATH, "{\"max_tokens\":60,\"stream\":true," OK_MESSAGE GREEDY ",\"stop_sequences\":[\"OK\"]}");
     check_stream(&l, "stop_sequence", &s);
     ck_assert_int_eq(s.n_blocks, 0);
     event_list_free(&l);
@@ -273,10 +282,14 @@ START_TEST(uses_a_tool)
     /* The block comes back with its result. */
     char body[8192];
     json_value(&whole, value_at(j, "content"));
-    snprintf(body, sizeof body, "{\"max_tokens\":30,\"messages\":[{\"role\":\"user\",\"content\":\"" FIND_TEXT "\"},{\"role\":\"assistant\",\"content\":%s},"
-             "{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"%s\",\"content\":[{\"type\":\"text\",\"text\":\"El Sol\"}]}]}],\"tools\":[" FIND_TOOL "]" GREEDY "}",
-             whole.data, text_at(j, "content.0.id"));
-    struct json *next = message(body), *count = api_post(server.port, COUNT, body), *first = api_post(server.port, COUNT, "{" FIND "}");
+    snprintf(body, sizeof body,
+        "{\"max_tokens\":30,\"messages\":[{\"role\":\"user\",\"content\":\"" FIND_TEXT
+        "\"},{\"role\":\"assistant\",\"content\":%s},"
+        "{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"%s\",\"content\":[{\"type\":\"text\","
+        "\"text\":\"El Sol\"}]}]}],\"tools\":[" FIND_TOOL "]" GREEDY "}",
+        whole.data, text_at(j, "content.0.id"));
+    struct json *next = message(body), *count = api_post(server.port, COUNT, body),
+                *first = api_post(server.port, COUNT, "{" FIND "}");
     ck_assert_str_eq(text_at(next, "content.0.type"), "text");
     ck_assert_int_eq(int_at(count, "input_tokens"), int_at(next, "usage.input_tokens"));
     ck_assert_int_eq(int_at(first, "input_tokens"), int_at(j, "usage.input_tokens"));
@@ -304,24 +317,29 @@ START_TEST(cut_within_a_use)
 }
 END_TEST
 
-#define TWO_TOOLS "\"tools\":[{\"name\":\"f\",\"input_schema\":{\"type\":\"object\"}},{\"type\":\"custom\",\"name\":\"g\",\"strict\":true,\"eager_input_streaming\":true,\"defer_loading\":false," \
-                  "\"cache_control\":{\"type\":\"ephemeral\"},\"input_schema\":{\"type\":\"object\",\"properties\":{\"n\":{\"enum\":[1,2]}},\"required\":[\"n\"],\"additionalProperties\":false}}]"
+#define TWO_TOOLS "\"tools\":[{\"name\":\"f\",\"input_schema\":{\"type\":\"object\"}},{\"type\":\"custom\",\"name\":\"g\"," \
+                  "\"strict\":true,\"eager_input_streaming\":true,\"defer_loading\":false," \
+                  "\"cache_control\":{\"type\":\"ephemeral\"},\"input_schema\":{\"type\":\"object\"," \
+                  "\"properties\":{\"n\":{\"enum\":[1,2]}},\"required\":[\"n\"],\"additionalProperties\":false}}]"
 
 START_TEST(tool_choices)
 {
     struct json *none = message("{\"max_tokens\":20," FIND ",\"tool_choice\":{\"type\":\"none\"}}");
-    struct json *plain = message("{\"max_tokens\":20,\"messages\":[{\"role\":\"user\",\"content\":\"" FIND_TEXT "\"}]" GREEDY "}");
+    struct json *plain =
+        message("{\"max_tokens\":20,\"messages\":[{\"role\":\"user\",\"content\":\"" FIND_TEXT "\"}]" GREEDY "}");
     ck_assert_int_eq(int_at(none, "usage.input_tokens"), int_at(plain, "usage.input_tokens"));
     ck_assert_str_eq(text_at(none, "content.0.text"), text_at(plain, "content.0.text"));
     json_free(none);
     json_free(plain);
     json_free(message("{\"max_tokens\":20," FIND ",\"tool_choice\":{\"type\":\"auto\",\"disable_parallel_tool_use\":true}}"));
-    struct json *j = message("{\"max_tokens\":100,\"seed\":3," OK_MESSAGE "," TWO_TOOLS ",\"tool_choice\":{\"type\":\"tool\",\"name\":\"g\"}}");
+    struct json *j = message(
+        "{\"max_tokens\":100,\"seed\":3," OK_MESSAGE "," TWO_TOOLS ",\"tool_choice\":{\"type\":\"tool\",\"name\":\"g\"}}");
     ck_assert_str_eq(text_at(j, "stop_reason"), "tool_use");
     ck_assert_str_eq(text_at(j, "content.0.name"), "g");
     ck_assert(int_at(j, "content.0.input.n") == 1 || int_at(j, "content.0.input.n") == 2);
     json_free(j);
-    j = message("{\"max_tokens\":200,\"seed\":3," OK_MESSAGE "," TWO_TOOLS ",\"tool_choice\":{\"type\":\"any\",\"disable_parallel_tool_use\":true}}");
+    j = message("{\"max_tokens\":200,\"seed\":3," OK_MESSAGE "," TWO_TOOLS
+                ",\"tool_choice\":{\"type\":\"any\",\"disable_parallel_tool_use\":true}}");
     ck_assert_str_eq(text_at(j, "stop_reason"), "tool_use");
     ck_assert_uint_eq(value_at(j, "content")->count, 1);
     ck_assert_str_eq(text_at(j, "content.0.type"), "tool_use");
@@ -331,8 +349,10 @@ END_TEST
 
 START_TEST(formats)
 {
-    struct json *j = message("{\"max_tokens\":100,\"seed\":5," OK_MESSAGE ",\"output_config\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"object\",\"properties\":{\"a\":"
-                             "{\"enum\":[\"x\",\"y\"]}},\"required\":[\"a\"],\"additionalProperties\":false}}}}");
+    struct json *j =
+        message("{\"max_tokens\":100,\"seed\":5," OK_MESSAGE
+                ",\"output_config\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"object\",\"properties\":{\"a\":"
+                "{\"enum\":[\"x\",\"y\"]}},\"required\":[\"a\"],\"additionalProperties\":false}}}}");
     const char *text = text_at(j, "content.0.text");
     struct json *value = json_parse(text, strlen(text), NULL, NULL);
     ck_assert_msg(value && json_root(value)->count == 1, "%s", text);
@@ -347,13 +367,20 @@ END_TEST
 START_TEST(accepted)
 {
     static const char *const members[] = {
-        "\"system\":\"Be brief.\"", "\"system\":[{\"type\":\"text\",\"text\":\"Be brief.\",\"cache_control\":{\"type\":\"ephemeral\"}}]", "\"metadata\":{\"user_id\":\"u\"}",
-        "\"service_tier\":\"auto\"", "\"cache_control\":{\"type\":\"ephemeral\"}", "\"thinking\":{\"type\":\"disabled\"}", "\"top_p\":0.5,\"top_k\":3,\"temperature\":1",
-        "\"min_p\":0.1,\"seed\":1,\"presence_penalty\":1,\"frequency_penalty\":1,\"repetition_penalty\":1.1,\"logit_bias\":{\"1\":-1}", "\"stop_sequences\":[]", "\"tools\":[]",
-        "\"tool_choice\":{\"type\":\"auto\"}", "\"output_config\":{}", "\"output_config\":{\"format\":null}", "\"speed\":\"standard\"", "\"stream\":false",
-        "\"container\":null,\"context_management\":null,\"inference_geo\":null,\"mcp_servers\":null,\"diagnostics\":null,\"system\":null,\"tools\":null,\"tool_choice\":null",
-        "\"thinking\":null,\"stop_sequences\":null,\"temperature\":null,\"top_p\":null,\"top_k\":null,\"metadata\":null,\"output_config\":null,\"output_format\":null",
-        "\"stop_sequences\":[\"a1\",\"a2\",\"a3\",\"a4\",\"a5\",\"a6\",\"a7\",\"a8\",\"a9\",\"b1\",\"b2\",\"b3\",\"b4\",\"b5\",\"b6\",\"b7\"]",
+        "\"system\":\"Be brief.\"", "\"system\":[{\"type\":\"text\",\"text\":\"Be brief.\","
+        "\"cache_control\":{\"type\":\"ephemeral\"}}]", "\"metadata\":{\"user_id\":\"u\"}",
+        "\"service_tier\":\"auto\"", "\"cache_control\":{\"type\":\"ephemeral\"}", "\"thinking\":{\"type\":\"disabled\"}",
+        "\"top_p\":0.5,\"top_k\":3,\"temperature\":1",
+        "\"min_p\":0.1,\"seed\":1,\"presence_penalty\":1,\"frequency_penalty\":1,\"repetition_penalty\":1.1,"
+        "\"logit_bias\":{\"1\":-1}", "\"stop_sequences\":[]", "\"tools\":[]",
+        "\"tool_choice\":{\"type\":\"auto\"}", "\"output_config\":{}", "\"output_config\":{\"format\":null}",
+        "\"speed\":\"standard\"", "\"stream\":false",
+        "\"container\":null,\"context_management\":null,\"inference_geo\":null,\"mcp_servers\":null,\"diagnostics\":null,"
+        "\"system\":null,\"tools\":null,\"tool_choice\":null",
+        "\"thinking\":null,\"stop_sequences\":null,\"temperature\":null,\"top_p\":null,\"top_k\":null,\"metadata\":null,"
+        "\"output_config\":null,\"output_format\":null",
+        "\"stop_sequences\":[\"a1\",\"a2\",\"a3\",\"a4\",\"a5\",\"a6\",\"a7\",\"a8\",\"a9\",\"b1\",\"b2\",\"b3\",\"b4\",\"b5\","
+        "\"b6\",\"b7\"]",
     };
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         char body[1024];
@@ -396,7 +423,8 @@ START_TEST(refused)
         {"\"stop_sequences\":[1]", "stop_sequences"},
         {"\"stop_sequences\":[\"\"]", "stop_sequences"},
         {"\"stop_sequences\":[\"a\\u0000b\"]", "stop_sequences"},
-        {"\"stop_sequences\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"10\",\"11\",\"12\",\"13\",\"14\",\"15\",\"16\",\"17\"]", "stop_sequences"},
+        {"\"stop_sequences\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"10\",\"11\",\"12\",\"13\",\"14\",\"15\","
+         "\"16\",\"17\"]", "stop_sequences"},
         {"\"stop\":[\"x\"]", "stop"},
         {"\"n\":1", "n"},
         {"\"user\":\"u\"", "user"},
@@ -468,23 +496,30 @@ START_TEST(blocks_refused)
         {"[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":1}]}]", "messages[0].content[0]"},
         {"[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\",\"y\":1}]}]", "messages[0].content[0].y"},
         {"[{\"role\":\"user\",\"content\":\"x\",\"name\":\"n\"}]", "messages[0].name"},
-        {"[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"},{\"type\":\"image\",\"source\":{}}]}]", "\"image\""},
+        {"[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"},{\"type\":\"image\",\"source\":{}}]}]",
+            "\"image\""},
         {"[{\"role\":\"user\",\"content\":[{\"type\":\"document\",\"source\":{}}]}]", "\"document\""},
-        {"[{\"role\":\"user\",\"content\":[{\"type\":\"tool_use\",\"id\":\"c\",\"name\":\"f\",\"input\":{}}]}]", "messages[0].content[0]"},
+        {"[{\"role\":\"user\",\"content\":[{\"type\":\"tool_use\",\"id\":\"c\",\"name\":\"f\",\"input\":{}}]}]",
+            "messages[0].content[0]"},
         {"[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"c\"}]}]", "messages[0].content[0]"},
         {"[{\"role\":\"user\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"x\"}]}]", "messages[0].content[0]"},
         {"[{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"x\",\"signature\":\"\"}]}]", "messages"},
         {"[{\"role\":\"user\",\"content\":\"x\"}," USE "]", "messages[1]"},
-        {"[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"name\":\"f\",\"input\":{}}]}]", "messages[0].content[0].id"},
-        {"[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"c\",\"input\":{}}]}]", "messages[0].content[0].name"},
-        {"[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"c\",\"name\":\"f\"}]}]", "messages[0].content[0].input"},
-        {"[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"c\",\"name\":\"f\",\"input\":\"{}\"}]}]", "messages[0].content[0].input"},
+        {"[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"name\":\"f\",\"input\":{}}]}]",
+            "messages[0].content[0].id"},
+        {"[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"c\",\"input\":{}}]}]",
+            "messages[0].content[0].name"},
+        {"[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"c\",\"name\":\"f\"}]}]",
+            "messages[0].content[0].input"},
+        {"[{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"c\",\"name\":\"f\",\"input\":\"{}\"}]}]",
+            "messages[0].content[0].input"},
         {"[" USE "," RESULT(",\"tool_use_id\":\"d\"") "]", "messages[1].content[0].tool_use_id"},
         {"[" USE "," RESULT("") "]", "messages[1].content[0].tool_use_id"},
         {"[" RESULT(",\"tool_use_id\":\"c\"") "]", "messages[0].content[0].tool_use_id"},
         {"[" USE "," RESULT(",\"tool_use_id\":\"c\",\"is_error\":1") "]", "messages[1].content[0].is_error"},
         {"[" USE "," RESULT(",\"tool_use_id\":\"c\",\"content\":1") "]", "messages[1].content[0].content"},
-        {"[" USE "," RESULT(",\"tool_use_id\":\"c\",\"content\":[{\"type\":\"image\"}]") "]", "messages[1].content[0].content[0]"},
+        {"[" USE "," RESULT(",\"tool_use_id\":\"c\",\"content\":[{\"type\":\"image\"}]") "]",
+            "messages[1].content[0].content[0]"},
         {"[" USE "," RESULT(",\"tool_use_id\":\"c\",\"x\":1") "]", "messages[1].content[0].x"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -494,7 +529,8 @@ START_TEST(blocks_refused)
     }
     /* What would be held to a form cannot have begun already. */
 #define BEGUN "\"max_tokens\":2,\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":\"y\"}]"
-    check_refused(PATH, "{" BEGUN ",\"output_config\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"object\"}}}}", "output_config.format");
+    check_refused(PATH, "{" BEGUN ",\"output_config\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"object\"}}}}",
+        "output_config.format");
     check_refused(PATH, "{" BEGUN "," TWO_TOOLS ",\"tool_choice\":{\"type\":\"any\"}}", "tool_choice");
 }
 END_TEST
@@ -510,7 +546,8 @@ START_TEST(errors)
     free(error_of(&r, 404, "not_found_error"));
     r = ask(server.port, "POST", PATH, "", "{\"max_tokens\":");
     free(error_of(&r, 400, "invalid_request_error"));
-    r = ask(server.port, "POST", PATH, "Origin: http://x\r\nHost: evil.example\r\n", "{}"); /* two Hosts: never understood beyond its path */
+    /* Two Hosts: never understood beyond its path. */
+    r = ask(server.port, "POST", PATH, "Origin: http://x\r\nHost: evil.example\r\n", "{}");
     free(error_of(&r, 400, "invalid_request_error"));
     /* Too long for the context, and too large to be read at all. */
     char *body = malloc(2 << 20);
@@ -527,7 +564,8 @@ START_TEST(errors)
     json_free(count);
     free(body);
     struct client c = client_open(server.port);
-    client_text(&c, "POST " PATH " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2000000\r\n\r\n");
+    client_text(
+        &c, "POST " PATH " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2000000\r\n\r\n");
     ck_assert(client_read(&c, &r, false));
     free(error_of(&r, 413, "request_too_large"));
     client_close(&c);
@@ -537,7 +575,8 @@ START_TEST(errors)
     free(error_of(&r, 415, "invalid_request_error"));
     client_close(&c);
     c = client_open(server.port);
-    client_text(&c, "POST " PATH " HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}");
+    client_text(
+        &c, "POST " PATH " HTTP/1.1\r\nHost: evil.example\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}");
     ck_assert(client_read(&c, &r, false));
     free(error_of(&r, 403, "permission_error"));
     client_close(&c);

@@ -1,4 +1,5 @@
-/* POST /v1/responses: items, parameters, refusals, and the life cycle of a stream's events. QUERN_SERVER names the program; run in the project's root. */
+/* POST /v1/responses: items, parameters, refusals, and the life cycle of a stream's events.
+ * QUERN_SERVER names the program; run in the project's root. */
 #include "tests/api_fixture.h"
 
 #include <check.h>
@@ -11,10 +12,13 @@
 #define GREEDY ",\"temperature\":0"
 #define OK_INPUT "\"input\":\"Say OK\""
 #define STORY_INPUT "\"input\":\"Tell me a story about a cat and a ball.\""
-#define PARAMETERS "{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\",\"description\":\"City where the restaurant is located\"}," \
-                   "\"cuisine\":{\"type\":\"string\",\"description\":\"Type of food served\"}},\"required\":[\"city\",\"cuisine\"]}"
+#define PARAMETERS "{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\"," \
+                   "\"description\":\"City where the restaurant is located\"}," \
+                   "\"cuisine\":{\"type\":\"string\",\"description\":\"Type of food served\"}},\"required\":[\"city\"," \
+                   "\"cuisine\"]}"
 #define FIND_TEXT "Find me a Mexican restaurant in San Jose."
-#define TOOL_START "\"name\":\"find_restaurants\",\"description\":\"Find restaurants by location and by category\",\"parameters\":" PARAMETERS "}"
+#define TOOL_START "\"name\":\"find_restaurants\",\"description\":\"Find restaurants by location and by category\"," \
+    "\"parameters\":" PARAMETERS "}"
 #define FIND_TOOL "{\"type\":\"function\"," TOOL_START
 #define FIND "\"input\":\"" FIND_TEXT "\",\"tools\":[" FIND_TOOL "]" GREEDY
 
@@ -46,14 +50,17 @@ static bool is_null(const struct json *j, const char *path)
 
 START_TEST(says_ok)
 {
-    struct json *j = respond("{\"model\":\"x\"," OK_INPUT GREEDY ",\"max_output_tokens\":10,\"instructions\":null,\"metadata\":{\"k\":\"v\"},\"user\":\"u\",\"store\":true}");
+    struct json *j =
+        respond("{\"model\":\"x\"," OK_INPUT GREEDY
+                ",\"max_output_tokens\":10,\"instructions\":null,\"metadata\":{\"k\":\"v\"},\"user\":\"u\",\"store\":true}");
     ck_assert(strncmp(text_at(j, "id"), "resp_", 5) == 0);
     ck_assert_str_eq(text_at(j, "object"), "response");
     ck_assert_str_eq(text_at(j, "status"), "completed");
     ck_assert_str_eq(text_at(j, "model"), "tiny");
     ck_assert_int_gt(int_at(j, "created_at"), 1600000000);
     ck_assert_int_ge(int_at(j, "completed_at"), int_at(j, "created_at"));
-    ck_assert(is_null(j, "error") && is_null(j, "incomplete_details") && is_null(j, "instructions") && is_null(j, "previous_response_id"));
+    ck_assert(is_null(j, "error") && is_null(j, "incomplete_details") && is_null(j, "instructions") &&
+              is_null(j, "previous_response_id"));
     ck_assert_uint_eq(value_at(j, "output")->count, 1);
     ck_assert(strncmp(text_at(j, "output.0.id"), "msg_", 4) == 0);
     ck_assert_str_eq(text_at(j, "output.0.type"), "message");
@@ -248,7 +255,8 @@ START_TEST(streams)
 {
     struct streamed s;
     struct json *whole = respond("{" STORY_INPUT GREEDY ",\"max_output_tokens\":60}");
-    struct event_list l = api_named_stream(server.port, PATH, "{" STORY_INPUT GREEDY ",\"max_output_tokens\":60,\"stream\":true,\"metadata\":{\"k\":\"v\"},\"stream_options\":{\"include_obfuscation\":false}}");
+    struct event_list l = api_named_stream(server.port, PATH, "{" STORY_INPUT GREEDY ",\"max_output_tokens\":60,\"stream\":true,"
+        "\"metadata\":{\"k\":\"v\"},\"stream_options\":{\"include_obfuscation\":false}}");
     check_stream(&l, "response.incomplete", &s);
     ck_assert_str_eq(s.text, text_at(whole, "output.0.content.0.text"));
     ck_assert_int_gt(s.n_deltas, 20);
@@ -275,7 +283,8 @@ START_TEST(empty_answer)
     json_free(j);
     char body[256];
     for (int stream = 0; stream < 2; stream++) {
-        snprintf(body, sizeof body, "{" OK_INPUT GREEDY ",\"logit_bias\":{\"%d\":100},\"stream\":%s}", end, stream ? "true" : "false");
+        snprintf(
+            body, sizeof body, "{" OK_INPUT GREEDY ",\"logit_bias\":{\"%d\":100},\"stream\":%s}", end, stream ? "true" : "false");
         if (stream) {
             struct streamed s;
             struct event_list l = api_named_stream(server.port, PATH, body);
@@ -333,14 +342,21 @@ START_TEST(calls_a_tool)
     char body[8192];
     struct json_writer call = {0};
     json_value(&call, value_at(j, "output.0"));
-    snprintf(body, sizeof body, "{\"input\":[{\"role\":\"user\",\"content\":\"" FIND_TEXT "\"},%s,{\"type\":\"function_call_output\",\"call_id\":\"%s\",\"output\":\"El Sol\"}],"
-             "\"tools\":[" FIND_TOOL "]" GREEDY ",\"max_output_tokens\":30}", call.data, text_at(j, "output.0.call_id"));
+    snprintf(body, sizeof body,
+        "{\"input\":[{\"role\":\"user\",\"content\":\"" FIND_TEXT
+        "\"},%s,{\"type\":\"function_call_output\",\"call_id\":\"%s\",\"output\":\"El Sol\"}],"
+        "\"tools\":[" FIND_TOOL "]" GREEDY ",\"max_output_tokens\":30}",
+        call.data, text_at(j, "output.0.call_id"));
     struct json *next = respond(body);
     json_writer_free(&call);
     json_string(&call, text_at(j, "output.0.arguments"), strlen(text_at(j, "output.0.arguments")));
-    snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"user\",\"content\":\"" FIND_TEXT "\"},{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"a\",\"type\":\"function\","
-             "\"function\":{\"name\":\"find_restaurants\",\"arguments\":%s}}]},{\"role\":\"tool\",\"tool_call_id\":\"a\",\"content\":\"El Sol\"}],"
-             "\"tools\":[{\"type\":\"function\",\"function\":{" TOOL_START "}]" GREEDY ",\"max_tokens\":30}", call.data);
+    snprintf(body, sizeof body,
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"" FIND_TEXT
+        "\"},{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"a\",\"type\":\"function\","
+        "\"function\":{\"name\":\"find_restaurants\",\"arguments\":%s}}]},{\"role\":\"tool\",\"tool_call_id\":\"a\","
+        "\"content\":\"El Sol\"}],"
+        "\"tools\":[{\"type\":\"function\",\"function\":{" TOOL_START "}]" GREEDY ",\"max_tokens\":30}",
+        call.data);
     struct json *chat = api_post(server.port, CHAT, body);
     ck_assert_int_eq(int_at(next, "usage.input_tokens"), int_at(chat, "usage.prompt_tokens"));
     ck_assert_str_eq(text_at(next, "output.0.content.0.text"), text_at(chat, "choices.0.message.content"));
@@ -370,23 +386,28 @@ END_TEST
 START_TEST(tool_choices)
 {
     struct streamed s;
-    struct json *none = respond("{\"input\":\"" FIND_TEXT "\",\"tools\":[" FIND_TOOL "],\"tool_choice\":\"none\"" GREEDY ",\"max_output_tokens\":20}");
+    struct json *none = respond(
+        "{\"input\":\"" FIND_TEXT "\",\"tools\":[" FIND_TOOL "],\"tool_choice\":\"none\"" GREEDY ",\"max_output_tokens\":20}");
     struct json *plain = respond("{\"input\":\"" FIND_TEXT "\"" GREEDY ",\"max_output_tokens\":20}");
     ck_assert_int_eq(int_at(none, "usage.input_tokens"), int_at(plain, "usage.input_tokens"));
     ck_assert_str_eq(text_at(none, "output.0.content.0.text"), text_at(plain, "output.0.content.0.text"));
     ck_assert_str_eq(text_at(none, "tool_choice"), "none");
     json_free(none);
     json_free(plain);
-#define TWO_TOOLS "\"tools\":[{\"type\":\"function\",\"name\":\"f\"},{\"type\":\"function\",\"name\":\"g\",\"strict\":true,\"parameters\":{\"type\":\"object\",\"properties\":{\"n\":" \
+#define TWO_TOOLS "\"tools\":[{\"type\":\"function\",\"name\":\"f\"},{\"type\":\"function\",\"name\":\"g\",\"strict\":true," \
+                  "\"parameters\":{\"type\":\"object\",\"properties\":{\"n\":" \
                   "{\"enum\":[1,2]}},\"required\":[\"n\"],\"additionalProperties\":false}}]"
-    struct json *j = respond("{" OK_INPUT ",\"seed\":3,\"max_output_tokens\":80," TWO_TOOLS ",\"tool_choice\":{\"type\":\"function\",\"name\":\"g\"}}");
+    struct json *j = respond("{" OK_INPUT ",\"seed\":3,\"max_output_tokens\":80," TWO_TOOLS
+                             ",\"tool_choice\":{\"type\":\"function\",\"name\":\"g\"}}");
     ck_assert_str_eq(text_at(j, "output.0.type"), "function_call");
     ck_assert_str_eq(text_at(j, "output.0.name"), "g");
     ck_assert(strstr(text_at(j, "output.0.arguments"), "1") || strstr(text_at(j, "output.0.arguments"), "2"));
     ck_assert_str_eq(text_at(j, "tool_choice.name"), "g");
     json_free(j);
     /* One call at most. The calls of a stream are items one after another. */
-    struct event_list l = api_named_stream(server.port, PATH, "{" OK_INPUT ",\"seed\":3,\"max_output_tokens\":200," TWO_TOOLS ",\"tool_choice\":\"required\",\"parallel_tool_calls\":false,\"stream\":true}");
+    struct event_list l = api_named_stream(server.port, PATH,
+        "{" OK_INPUT ",\"seed\":3,\"max_output_tokens\":200," TWO_TOOLS
+        ",\"tool_choice\":\"required\",\"parallel_tool_calls\":false,\"stream\":true}");
     check_stream(&l, "response.completed", &s);
     ck_assert_int_eq(s.n_items, 1);
     ck_assert_int_eq(s.n_calls, 1);
@@ -397,8 +418,10 @@ END_TEST
 
 START_TEST(formats)
 {
-    struct json *j = respond("{" OK_INPUT ",\"seed\":5,\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\",\"strict\":true,\"description\":\"d\",\"schema\":{\"type\":\"object\","
-                             "\"properties\":{\"a\":{\"enum\":[\"x\",\"y\"]}},\"required\":[\"a\"],\"additionalProperties\":false}},\"verbosity\":\"medium\"}}");
+    struct json *j = respond("{" OK_INPUT ",\"seed\":5,\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\","
+        "\"strict\":true,\"description\":\"d\",\"schema\":{\"type\":\"object\","
+                             "\"properties\":{\"a\":{\"enum\":[\"x\",\"y\"]}},\"required\":[\"a\"],"
+                             "\"additionalProperties\":false}},\"verbosity\":\"medium\"}}");
     const char *text = text_at(j, "output.0.content.0.text");
     struct json *value = json_parse(text, strlen(text), NULL, NULL);
     ck_assert_msg(value && json_root(value)->count == 1, "%s", text);
@@ -419,17 +442,24 @@ END_TEST
 START_TEST(accepted)
 {
     static const char *const members[] = {
-        "\"model\":\"any\"", "\"include\":[]", "\"include\":[\"reasoning.encrypted_content\"]", "\"reasoning\":{\"effort\":\"none\",\"summary\":\"auto\"}", "\"reasoning\":{}",
-        "\"text\":{}", "\"text\":{\"format\":{\"type\":\"text\"},\"verbosity\":\"medium\"}", "\"truncation\":\"disabled\"", "\"background\":false", "\"store\":false",
-        "\"metadata\":{}", "\"user\":\"u\",\"safety_identifier\":\"s\",\"prompt_cache_key\":\"k\",\"prompt_cache_retention\":\"24h\",\"service_tier\":\"auto\"",
-        "\"top_logprobs\":0", "\"tools\":[]", "\"tools\":[],\"tool_choice\":\"auto\"", "\"parallel_tool_calls\":true", "\"top_p\":0.5", "\"top_k\":5,\"min_p\":0.1,\"seed\":1,\"stop\":[\"x\"]",
+        "\"model\":\"any\"", "\"include\":[]", "\"include\":[\"reasoning.encrypted_content\"]",
+        "\"reasoning\":{\"effort\":\"none\",\"summary\":\"auto\"}", "\"reasoning\":{}",
+        "\"text\":{}", "\"text\":{\"format\":{\"type\":\"text\"},\"verbosity\":\"medium\"}", "\"truncation\":\"disabled\"",
+        "\"background\":false", "\"store\":false",
+        "\"metadata\":{}", "\"user\":\"u\",\"safety_identifier\":\"s\",\"prompt_cache_key\":\"k\","
+        "\"prompt_cache_retention\":\"24h\",\"service_tier\":\"auto\"",
+        "\"top_logprobs\":0", "\"tools\":[]", "\"tools\":[],\"tool_choice\":\"auto\"", "\"parallel_tool_calls\":true",
+        "\"top_p\":0.5", "\"top_k\":5,\"min_p\":0.1,\"seed\":1,\"stop\":[\"x\"]",
         "\"presence_penalty\":0.5,\"frequency_penalty\":0.5,\"repetition_penalty\":1.1,\"logit_bias\":{\"1\":-1}",
-        "\"previous_response_id\":null,\"conversation\":null,\"prompt\":null,\"background\":null,\"truncation\":null,\"tools\":null,\"tool_choice\":null,\"text\":null,\"reasoning\":null",
-        "\"include\":null,\"metadata\":null,\"max_output_tokens\":null,\"temperature\":null,\"top_p\":null,\"max_tool_calls\":null,\"stream\":null,\"stream_options\":null,\"user\":null,\"n\":null",
+        "\"previous_response_id\":null,\"conversation\":null,\"prompt\":null,\"background\":null,\"truncation\":null,"
+        "\"tools\":null,\"tool_choice\":null,\"text\":null,\"reasoning\":null",
+        "\"include\":null,\"metadata\":null,\"max_output_tokens\":null,\"temperature\":null,\"top_p\":null,"
+        "\"max_tool_calls\":null,\"stream\":null,\"stream_options\":null,\"user\":null,\"n\":null",
     };
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         char body[1024];
-        snprintf(body, sizeof body, "{" OK_INPUT ",%s%s}", members[i], strstr(members[i], "max_output_tokens") ? "" : ",\"max_output_tokens\":3");
+        snprintf(body, sizeof body, "{" OK_INPUT ",%s%s}", members[i],
+            strstr(members[i], "max_output_tokens") ? "" : ",\"max_output_tokens\":3");
         json_free(respond(body));
     }
 }
@@ -465,7 +495,8 @@ START_TEST(refused)
         {"\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\"}}", "text.format.schema"},
         {"\"text\":{\"format\":{\"type\":\"json_schema\",\"schema\":{}}}", "text.format.name"},
         {"\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\",\"schema\":{},\"strict\":1}}", "text.format.strict"},
-        {"\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\",\"schema\":{\"type\":\"object\",\"if\":{}}}}", "text.format.schema"},
+        {"\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"n\",\"schema\":{\"type\":\"object\",\"if\":{}}}}",
+            "text.format.schema"},
         {"\"text\":{\"format\":[]}", "text.format"},
         {"\"text\":{\"x\":1}", "text.x"},
         {"\"text\":\"x\"", "text"},
@@ -501,8 +532,11 @@ START_TEST(refused)
         {"\"tool_choice\":\"required\"", "tool_choice"},
         {"\"tool_choice\":\"always\"", "tool_choice"},
         {"\"tool_choice\":{\"type\":\"web_search\"}", "tool_choice"},
-        {"\"tools\":[{\"type\":\"function\",\"name\":\"f\"}],\"tool_choice\":{\"type\":\"function\",\"name\":\"g\"}", "tool_choice"},
-        {"\"tools\":[{\"type\":\"function\",\"name\":\"f\"}],\"tool_choice\":{\"type\":\"allowed_tools\",\"mode\":\"auto\",\"tools\":[]}", "tool_choice"},
+        {"\"tools\":[{\"type\":\"function\",\"name\":\"f\"}],\"tool_choice\":{\"type\":\"function\",\"name\":\"g\"}",
+            "tool_choice"},
+        {"\"tools\":[{\"type\":\"function\",\"name\":\"f\"}],\"tool_choice\":{\"type\":\"allowed_tools\",\"mode\":\"auto\","
+         "\"tools\":[]}",
+            "tool_choice"},
         {"\"surprise\":1", "surprise"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -512,7 +546,8 @@ START_TEST(refused)
     }
     api_refused(server.port, PATH, "{\"model\":\"x\"}", "input");
     api_refused(server.port, PATH, "{\"input\":null}", "input");
-    struct response r = ask(server.port, "POST", PATH, "", "{" OK_INPUT ",\"stream\":true,\"temperature\":\"hot\"}"); /* an error, not an empty stream */
+    /* An error, not an empty stream. */
+    struct response r = ask(server.port, "POST", PATH, "", "{" OK_INPUT ",\"stream\":true,\"temperature\":\"hot\"}");
     ck_assert_int_eq(r.status, 400);
     response_free(&r);
     r = ask(server.port, "GET", PATH "/resp_1", "", NULL); /* nothing is stored */
@@ -544,7 +579,8 @@ START_TEST(items_refused)
         {"[{\"role\":\"user\",\"content\":1}]", "input[0].content"},
         {"[{\"role\":\"user\",\"content\":[1]}]", "input[0].content[0]"},
         {"[{\"role\":\"user\",\"content\":[{\"text\":\"x\"}]}]", "input[0].content[0]"},
-        {"[{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"x\"},{\"type\":\"input_image\",\"image_url\":\"x\"}]}]", "input[0].content[1]"},
+        {"[{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"x\"},{\"type\":\"input_image\","
+         "\"image_url\":\"x\"}]}]", "input[0].content[1]"},
         {"[{\"role\":\"user\",\"content\":[{\"type\":\"input_file\",\"file_id\":\"x\"}]}]", "input[0].content[0]"},
         {"[{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":1}]}]", "input[0].content[0]"},
         {"[{\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"x\",\"y\":1}]}]", "input[0].content[0].y"},
@@ -559,7 +595,8 @@ START_TEST(items_refused)
         {"[" CALL_ITEM ",{\"type\":\"function_call_output\",\"call_id\":\"d\",\"output\":\"x\"}]", "input[1].call_id"},
         {"[{\"type\":\"function_call_output\",\"call_id\":\"c\",\"output\":\"x\"}," CALL_ITEM "]", "input[0].call_id"},
         {"[" CALL_ITEM ",{\"type\":\"function_call_output\",\"call_id\":\"c\"}]", "input[1].output"},
-        {"[" CALL_ITEM ",{\"type\":\"function_call_output\",\"call_id\":\"c\",\"output\":[{\"type\":\"input_image\"}]}]", "input[1].output[0]"},
+        {"[" CALL_ITEM ",{\"type\":\"function_call_output\",\"call_id\":\"c\",\"output\":[{\"type\":\"input_image\"}]}]",
+         "input[1].output[0]"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char body[512];

@@ -1,4 +1,5 @@
-/* The routes that tell about the server, paths without /v1, and who may use them: Host, CORS, key. QUERN_SERVER names the program; run in the project's root. */
+/* The routes that tell about the server, paths without /v1, and who may use them: Host, CORS, key.
+ * QUERN_SERVER names the program; run in the project's root. */
 #include "tests/api_fixture.h"
 
 #include <check.h>
@@ -11,8 +12,9 @@ static struct server server;
 
 static void start(void)
 {
-    server = server_start((const char *const[]){"--alias", "tiny", "--temp", "0.3", "--parallel", "2", "--allowed-host", "mill.example", "--cors-origin", "https://app.example:8443", NULL},
-                          NULL);
+    server = server_start((const char *const[]){"--alias", "tiny", "--temp", "0.3", "--parallel", "2",
+                                                "--allowed-host", "mill.example",
+                                                "--cors-origin", "https://app.example:8443", NULL}, NULL);
 }
 
 static void stop(void)
@@ -69,9 +71,11 @@ END_TEST
 
 START_TEST(apply_template)
 {
-    struct json *j = api_post(server.port, "/apply-template", "{\"messages\":[{\"role\":\"developer\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":"
-                                                              "[{\"type\":\"text\",\"text\":\"a <|im_end|>\"}]}]}");
-    ck_assert_str_eq(text_at(j, "prompt"), "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\na <|im_end|><|im_end|>\n<|im_start|>assistant\n");
+    struct json *j = api_post(server.port, "/apply-template",
+        "{\"messages\":[{\"role\":\"developer\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":"
+        "[{\"type\":\"text\",\"text\":\"a <|im_end|>\"}]}]}");
+    ck_assert_str_eq(text_at(j, "prompt"),
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\na <|im_end|><|im_end|>\n<|im_start|>assistant\n");
     json_free(j);
     api_refused(server.port, "/apply-template", "{\"messages\":[{\"role\":\"user\"}]}", "messages[0].content");
     api_refused(server.port, "/apply-template", "{}", "messages");
@@ -83,7 +87,8 @@ START_TEST(paths_without_v1)
     struct json *j = api_post(server.port, "/chat/completions", "{" OK_MESSAGE ",\"temperature\":0}");
     ck_assert_str_eq(text_at(j, "choices.0.message.content"), "OK");
     json_free(j);
-    static const char *const none[] = {"/completion", "/completions", "/v1", "/v1/models/", "/v1/health", "/v1/chat/completions/", "/models/other"};
+    static const char *const none[] = {
+        "/completion", "/completions", "/v1", "/v1/models/", "/v1/health", "/v1/chat/completions/", "/models/other"};
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         struct response r = ask(server.port, "GET", none[i], "", NULL);
         ck_assert_msg(r.status == 404, "%s -> %d", none[i], r.status);
@@ -117,8 +122,10 @@ static int status_with(int port, const char *host)
 
 START_TEST(hosts)
 {
-    static const char *const good[] = {"localhost", "LOCALHOST:8765", "127.0.0.1", "127.1.2.3:80", "[::1]", "mill.example", "Mill.Example:443"};
-    static const char *const bad[] = {"evil.example", "mill.example.evil", "xmill.example", "192.168.1.1", "[2001:db8::1]", "mill.example:x", "localhost.evil"};
+    static const char *const good[] = {
+        "localhost", "LOCALHOST:8765", "127.0.0.1", "127.1.2.3:80", "[::1]", "mill.example", "Mill.Example:443"};
+    static const char *const bad[] = {
+        "evil.example", "mill.example.evil", "xmill.example", "192.168.1.1", "[2001:db8::1]", "mill.example:x", "localhost.evil"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         ck_assert_msg(status_with(server.port, good[i]) == 200, "%s", good[i]);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -137,7 +144,8 @@ START_TEST(cors)
 {
     /* Whole answers, streams and errors alike. */
     static const char origin[] = "Origin: https://app.example:8443\r\n";
-    static const char *const bodies[] = {"{" OK_MESSAGE ",\"temperature\":0}", "{" OK_MESSAGE ",\"temperature\":0,\"stream\":true}", "{}"};
+    static const char *const bodies[] = {
+        "{" OK_MESSAGE ",\"temperature\":0}", "{" OK_MESSAGE ",\"temperature\":0,\"stream\":true}", "{}"};
     for (int i = 0; i < 3; i++) {
         struct response r = ask(server.port, "POST", CHAT, origin, bodies[i]);
         ck_assert_int_eq(r.status, i < 2 ? 200 : 400);
@@ -145,14 +153,16 @@ START_TEST(cors)
         ck_assert(has_header(&r, "Vary", "Origin"));
         response_free(&r);
     }
-    struct response r = ask(server.port, "OPTIONS", CHAT, "Origin: https://app.example:8443\r\nAccess-Control-Request-Method: POST\r\n"
-                                                          "Access-Control-Request-Headers: authorization,content-type,x-stainless-os\r\n", NULL);
+    struct response r = ask(server.port, "OPTIONS", CHAT,
+                            "Origin: https://app.example:8443\r\nAccess-Control-Request-Method: POST\r\n"
+                            "Access-Control-Request-Headers: authorization,content-type,x-stainless-os\r\n", NULL);
     ck_assert_int_eq(r.status, 204);
     ck_assert(has_header(&r, "Access-Control-Allow-Headers", "authorization,content-type,x-stainless-os"));
     ck_assert_ptr_nonnull(strstr(response_header(&r, "Access-Control-Allow-Methods"), "POST"));
     response_free(&r);
     /* Others get nothing, and the headers of one request do not stay for the next of the connection. */
-    static const char *const others[] = {"Origin: https://app.example\r\n", "Origin: http://app.example:8443\r\n", "Origin: null\r\n", "Origin: https://app.example:8443.evil\r\n", ""};
+    static const char *const others[] = {"Origin: https://app.example\r\n", "Origin: http://app.example:8443\r\n",
+        "Origin: null\r\n", "Origin: https://app.example:8443.evil\r\n", ""};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         r = ask(server.port, "GET", "/health", others[i], NULL);
         ck_assert_int_eq(r.status, 200);
@@ -163,7 +173,8 @@ START_TEST(cors)
         response_free(&r);
     }
     struct client c = client_open(server.port);
-    client_text(&c, "GET /health HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example:8443\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client_text(&c, "GET /health HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example:8443\r\n\r\nGET /health "
+                    "HTTP/1.1\r\nHost: localhost\r\n\r\n");
     ck_assert(client_read(&c, &r, false) && has_header(&r, "Access-Control-Allow-Origin", "https://app.example:8443"));
     response_free(&r);
     ck_assert(client_read(&c, &r, false) && has_header(&r, "Access-Control-Allow-Origin", NULL));
@@ -176,7 +187,8 @@ END_TEST
 START_TEST(cors_and_a_key)
 {
     struct server locked = server_start((const char *const[]){"--api-key", "secret", "--cors-origin", "*", NULL}, NULL);
-    static const char origin[] = "Origin: https://anything.example\r\n", key[] = "Origin: https://anything.example\r\nAuthorization: Bearer secret\r\n";
+    static const char origin[] = "Origin: https://anything.example\r\n",
+                      key[] = "Origin: https://anything.example\r\nAuthorization: Bearer secret\r\n";
     struct response r = ask(locked.port, "OPTIONS", CHAT, origin, NULL);
     ck_assert_int_eq(r.status, 204);
     ck_assert(has_header(&r, "Access-Control-Allow-Origin", "*"));
@@ -201,8 +213,9 @@ END_TEST
 
 START_TEST(wrong_flags)
 {
-    static const char *const wrong[][2] = {{"--cors-origin", "example.org"}, {"--cors-origin", "https://"}, {"--cors-origin", "https://a.example/"}, {"--cors-origin", "https://A.example"},
-                                           {"--allowed-host", "a.example:80"}, {"--allowed-host", "http://a.example"}, {"--allowed-host", ""}};
+    static const char *const wrong[][2] = {{"--cors-origin", "example.org"}, {"--cors-origin", "https://"},
+        {"--cors-origin", "https://a.example/"}, {"--cors-origin", "https://A.example"}, {"--allowed-host", "a.example:80"},
+        {"--allowed-host", "http://a.example"}, {"--allowed-host", ""}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         char out[1024];
         ck_assert_int_eq(server_run((const char *const[]){"-m", TINY, wrong[i][0], wrong[i][1], NULL}, out, sizeof out), 2);

@@ -179,7 +179,8 @@ static void fill(struct full *f, struct chat_text text)
     memset(f, 0, sizeof *f);
     f->calls[0] = f->calls[1] = (struct chat_tool_call){text, text};
     f->tools[0] = f->tools[1] = text;
-    static const enum chat_role roles[8] = {CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL, CHAT_TOOL, CHAT_ASSISTANT, CHAT_USER, CHAT_SYSTEM};
+    static const enum chat_role roles[8] = {
+        CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL, CHAT_TOOL, CHAT_ASSISTANT, CHAT_USER, CHAT_SYSTEM};
     for (int i = 0; i < 8; i++) {
         f->messages[i] = (struct chat_message){roles[i], text, NULL, 0};
     }
@@ -233,8 +234,8 @@ END_TEST
 START_TEST(contents_that_reach_over)
 {
     /* Pieces and characters go over the seams between markup and contents just as they do in the rendered text. */
-    static const char *const parts[] = {"\xCC\x81", " ", "\n", "\r\n", "a", "'s", "<", "|", ">", "im_end", "\xE1\x85\xA1", "\xC3\xA9", "e\xCC\x81", "1",
-                                        "\t", "\xE4\xB8\xAD", "{", "\"", "\\n", "tool_call", "/", "\xFF", "\xF0\x9F\x98\x80"};
+    static const char *const parts[] = {"\xCC\x81", " ", "\n", "\r\n", "a", "'s", "<", "|", ">", "im_end", "\xE1\x85\xA1",
+        "\xC3\xA9", "e\xCC\x81", "1", "\t", "\xE4\xB8\xAD", "{", "\"", "\\n", "tool_call", "/", "\xFF", "\xF0\x9F\x98\x80"};
     struct random r = {8};
     for (int round = 0; round < 3000; round++) {
         char text[200] = "";
@@ -255,7 +256,8 @@ END_TEST
 
 START_TEST(absent_and_empty)
 {
-    static const char head[] = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n";
+    static const char head[] =
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n";
     const struct chat_tool_call call = {text_of("f"), text_of("{}")};
     const struct {
         struct chat_message message;
@@ -263,9 +265,12 @@ START_TEST(absent_and_empty)
     } cases[] = {
         {{CHAT_USER, text_of(NULL), NULL, 0}, "<|im_start|>user\n<|im_end|>\n"},
         {{CHAT_ASSISTANT, text_of(NULL), NULL, 0}, "<|im_start|>assistant\n<|im_end|>\n"},
-        {{CHAT_ASSISTANT, text_of(NULL), &call, 1}, "<|im_start|>assistant\n<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call><|im_end|>\n"},
-        {{CHAT_ASSISTANT, text_of(""), &call, 1}, "<|im_start|>assistant\n<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call><|im_end|>\n"},
-        {{CHAT_ASSISTANT, text_of("t"), &call, 1}, "<|im_start|>assistant\nt\n<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call><|im_end|>\n"},
+        {{CHAT_ASSISTANT, text_of(NULL), &call, 1},
+            "<|im_start|>assistant\n<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call><|im_end|>\n"},
+        {{CHAT_ASSISTANT, text_of(""), &call, 1},
+            "<|im_start|>assistant\n<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call><|im_end|>\n"},
+        {{CHAT_ASSISTANT, text_of("t"), &call, 1},
+            "<|im_start|>assistant\nt\n<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call><|im_end|>\n"},
         {{CHAT_TOOL, text_of(""), NULL, 0}, "<|im_start|>user\n<tool_response>\n\n</tool_response><|im_end|>\n"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -1,4 +1,5 @@
-/* engine/constraint against brute force, and generations held to a grammar from end to end on the shipped model. Runs in the project's root folder. */
+/* engine/constraint against brute force, and generations held to a grammar from end to end on the shipped
+ * model. Runs in the project's root folder. */
 #include "engine/constraint.h"
 #include "engine/engine.h"
 #include "engine/matcher.h"
@@ -23,14 +24,17 @@ static struct grammar *compile(const char *schema)
     return g;
 }
 
-static const char order[] = "{\"type\":\"object\",\"properties\":{\"customer name\":{\"type\":\"string\",\"maxLength\":40},\"state\":{\"enum\":[\"new\",\"newer\",\"old \\\"one\\\"\"]},"
-    "\"items\":{\"type\":\"array\",\"maxItems\":3,\"items\":{\"anyOf\":[{\"type\":\"integer\",\"minimum\":-9,\"maximum\":120},{\"type\":\"null\"},{\"type\":\"string\",\"pattern\":\"^[a-f\xC3\xA9\xE4\xB8\xAD]{1,4}$\"}]}},"
+static const char order[] = "{\"type\":\"object\",\"properties\":{\"customer name\":{\"type\":\"string\",\"maxLength\":40},"
+    "\"state\":{\"enum\":[\"new\",\"newer\",\"old \\\"one\\\"\"]},"
+    "\"items\":{\"type\":\"array\",\"maxItems\":3,\"items\":{\"anyOf\":[{\"type\":\"integer\",\"minimum\":-9,\"maximum\":120},"
+    "{\"type\":\"null\"},{\"type\":\"string\",\"pattern\":\"^[a-f\xC3\xA9\xE4\xB8\xAD]{1,4}$\"}]}},"
     "\"free\":{}},\"required\":[\"customer name\",\"state\",\"items\"],\"additionalProperties\":{\"type\":\"boolean\"}}";
 
 /* ---- masks ---- */
 
 /* What each token's bytes say, one by one. */
-static void check_mask(struct constraint *c, const struct trie *trie, const bool *silent, const struct grammar *g, const char *text, size_t length)
+static void check_mask(
+    struct constraint *c, const struct trie *trie, const bool *silent, const struct grammar *g, const char *text, size_t length)
 {
     struct matcher *m = matcher_new(g, 1000);
     const struct tokenizer *t = trie->tokenizer;
@@ -45,7 +49,8 @@ static void check_mask(struct constraint *c, const struct trie *trie, const bool
         for (size_t i = 0; i < b.length && to != MATCHER_DEAD; i++)
             to = matcher_step(m, to, (uint8_t)b.data[i]);
         bool expected = tok_is_end(t, id) ? matcher_may_end(m, s) : !silent[id] && b.length > 0 && to != MATCHER_DEAD;
-        ck_assert_msg(expected == (mask[id / 32] >> id % 32 & 1), "behind \"%.*s\": token %d \"%.*s\": %d expected", (int)length, text, id, (int)b.length, b.data, expected);
+        ck_assert_msg(expected == (mask[id / 32] >> id % 32 & 1), "behind \"%.*s\": token %d \"%.*s\": %d expected", (int)length,
+            text, id, (int)b.length, b.data, expected);
     }
     ck_assert_int_eq(constraint_may_end(c), matcher_may_end(m, s));
     matcher_free(m);
@@ -91,7 +96,9 @@ static bool *silent_tokens(const struct tokenizer *t, int n_vocab)
     bool *silent = calloc((size_t)n_vocab, sizeof *silent);
     for (int i = 0; i < n_vocab; i++) {
         struct gguf_string b = tok_bytes(t, i);
-        silent[i] = tok_is_end(t, i) || (b.length > 4 && memcmp(b.data, "<|", 2) == 0 && memcmp(b.data + b.length - 2, "|>", 2) == 0) || (b.length > 4 && memcmp(b.data, "[PAD", 4) == 0);
+        silent[i] = tok_is_end(t, i) ||
+                    (b.length > 4 && memcmp(b.data, "<|", 2) == 0 && memcmp(b.data + b.length - 2, "|>", 2) == 0) ||
+                    (b.length > 4 && memcmp(b.data, "[PAD", 4) == 0);
     }
     return silent;
 }
@@ -102,8 +109,9 @@ START_TEST(masks_are_exact)
     int n_vocab = tok_n_vocab(t) + 5; /* logits that no token has */
     bool *silent = silent_tokens(t, n_vocab);
     struct trie *trie = trie_new(t, n_vocab, silent);
-    static const char *const schemas[] = {order, "true", "{\"type\":\"string\",\"minLength\":5,\"maxLength\":300}", "{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"maxItems\":400}",
-                                          "{\"type\":\"string\",\"format\":\"uri\"}", "{\"type\":\"array\",\"items\":{\"const\":\"ab\"},\"minItems\":100,\"maxItems\":101}"};
+    static const char *const schemas[] = {order, "true", "{\"type\":\"string\",\"minLength\":5,\"maxLength\":300}",
+        "{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"maxItems\":400}", "{\"type\":\"string\",\"format\":\"uri\"}",
+        "{\"type\":\"array\",\"items\":{\"const\":\"ab\"},\"minItems\":100,\"maxItems\":101}"};
     for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
         struct grammar *g = compile(schemas[i]);
         for (uint64_t seed = 1; seed <= 4; seed++)
@@ -229,14 +237,19 @@ static bool matches(const struct grammar *g, const struct result *r)
 START_TEST(generations_match_their_grammar)
 {
     struct error err = {""};
-    struct engine *e = engine_open(&(struct engine_options){.model_path = "models/quern-tiny-q4_k_m.gguf", .n_threads = 1, .n_ctx = 512}, &err);
+    struct engine *e =
+        engine_open(&(struct engine_options){.model_path = "models/quern-tiny-q4_k_m.gguf", .n_threads = 1, .n_ctx = 512}, &err);
     ck_assert_msg(e != NULL, "%s", err.text);
     pthread_t thread;
     pthread_create(&thread, NULL, engine_main, e);
     struct grammar *g = compile(order);
     struct result r;
     int stopped = 0;
-    static const struct { float temperature; int top_k; float top_p, min_p; } settings[] = {{1.5F, 0, 1, 0}, {0, 0, 1, 0}, {1.5F, 40, 1, 0}, {1, 0, 0.9F, 0}, {2, 0, 1, 0.05F}, {1, 1, 1, 0}};
+    static const struct {
+        float temperature;
+        int top_k;
+        float top_p, min_p;
+    } settings[] = {{1.5F, 0, 1, 0}, {0, 0, 1, 0}, {1.5F, 40, 1, 0}, {1, 0, 0.9F, 0}, {2, 0, 1, 0.05F}, {1, 1, 1, 0}};
     for (size_t i = 0; i < 24; i++) {
         struct generation like = {.max_tokens = 200, .sampling = sampling_default(), .grammar = g};
         like.sampling.temperature = settings[i % 6].temperature;
@@ -262,8 +275,10 @@ START_TEST(generations_match_their_grammar)
     ck_assert_int_gt(stopped, 12);
     grammar_free(g);
 
-    /* What is certain is not sampled one by one: far fewer batches than tokens. With logprobs every token is sampled, and the text is as valid. */
-    g = compile("{\"const\":{\"a long name that is certain to come\":\"and a value that is as certain as the name before it\",\"x\":[1,2,3,4,5,6,7,8,9]}}");
+    /* What is certain is not sampled one by one: far fewer batches than tokens.
+     * With logprobs every token is sampled, and the text is as valid. */
+    g = compile("{\"const\":{\"a long name that is certain to come\":\"and a value that is as certain as the name before it\","
+        "\"x\":[1,2,3,4,5,6,7,8,9]}}");
     struct engine_stats before, after;
     struct generation like = {.max_tokens = 300, .sampling = sampling_default(), .grammar = g};
     engine_get_stats(e, &before);

@@ -10,7 +10,8 @@
 
 enum { LONGEST = 200 };
 
-/* Feeds the parts of bytes[n] that begin at 0 and at each of cuts[n_cuts]; returns what comes out, and checks the promises of the header. */
+/* Feeds the parts of bytes[n] that begin at 0 and at each of cuts[n_cuts];
+ * returns what comes out, and checks the promises of the header. */
 static size_t feed(const char *bytes, size_t n, const size_t *cuts, size_t n_cuts, char *out)
 {
     struct tok_stream s = {0};
@@ -106,7 +107,8 @@ static size_t reference(const char *bytes, size_t n, char *out)
 
 START_TEST(any_bytes_any_split)
 {
-    static const unsigned char likely[] = {0x41, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC2, 0xDF, 0xE0, 0xE1, 0xED, 0xEF, 0xF0, 0xF1, 0xF4, 0xF5, 0xC0};
+    static const unsigned char likely[] = {
+        0x41, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC2, 0xDF, 0xE0, 0xE1, 0xED, 0xEF, 0xF0, 0xF1, 0xF4, 0xF5, 0xC0};
     struct random r = {7};
     for (int round = 0; round < 100000; round++) {
         char bytes[LONGEST / 4], wanted[LONGEST], out[LONGEST];
@@ -128,7 +130,8 @@ END_TEST
 START_TEST(token_by_token)
 {
     struct tokenizer *t = fixture_qwen();
-    static const char text[] = "\xF0\x9F\x91\xA8\xE2\x80\x8D\xF0\x9F\x91\xA9 \xE9\xBE\xA9\xE8\x94\xB2 \xE0\xA4\xA8\xE0\xA4\xAE na\xC3\xAFve";
+    static const char text[] =
+        "\xF0\x9F\x91\xA8\xE2\x80\x8D\xF0\x9F\x91\xA9 \xE9\xBE\xA9\xE8\x94\xB2 \xE0\xA4\xA8\xE0\xA4\xAE na\xC3\xAFve";
     struct tok_ids ids = {0};
     ck_assert(tok_encode(t, text, sizeof text - 1, false, &ids, NULL));
     struct tok_stream s = {0};

@@ -1,4 +1,5 @@
-/* engine/engine from end to end, on the shipped model: answers, stop strings, many at once, cancelling, and everything that must be refused.
+/* engine/engine from end to end, on the shipped model: answers, stop strings, many at once,
+ * cancelling, and everything that must be refused.
  * Runs in the project's root (it opens models/quern-tiny-q4_k_m.gguf). */
 #include "engine/engine.h"
 #include "tokenizer/chat.h"
@@ -71,7 +72,8 @@ static void note(void *user, const struct engine_event *event)
 {
     struct result *r = user;
     pthread_mutex_lock(&r->mutex);
-    r->wrong += r->done || (event->kind == EVENT_STARTED && r->started) || (event->kind == EVENT_TEXT && (!r->started || event->text_length == 0));
+    r->wrong += r->done || (event->kind == EVENT_STARTED && r->started) ||
+                (event->kind == EVENT_TEXT && (!r->started || event->text_length == 0));
     if (event->kind == EVENT_STARTED) {
         r->started = true;
         r->order = n_started++;
@@ -129,7 +131,8 @@ static const char persona[] = "You are Qwen, created by Alibaba Cloud. You are a
 
 static struct tok_ids chat_prompt(const char *user)
 {
-    struct chat_message messages[2] = {{.role = CHAT_SYSTEM, .content = {persona, strlen(persona)}}, {.role = CHAT_USER, .content = {user, strlen(user)}}};
+    struct chat_message messages[2] = {
+        {.role = CHAT_SYSTEM, .content = {persona, strlen(persona)}}, {.role = CHAT_USER, .content = {user, strlen(user)}}};
     const struct chat chat = {.messages = messages, .n_messages = 2, .add_generation_prompt = true};
     struct tok_ids ids = {0};
     struct error err;
@@ -139,7 +142,8 @@ static struct tok_ids chat_prompt(const char *user)
 
 static struct generation request(const struct tok_ids *ids, struct result *r)
 {
-    struct generation g = {.prompt = ids->data, .n_prompt = (int)ids->count, .max_tokens = 60, .sampling = sampling_default(), .callback = note, .user = r};
+    struct generation g = {.prompt = ids->data, .n_prompt = (int)ids->count, .max_tokens = 60, .sampling = sampling_default(),
+        .callback = note, .user = r};
     g.sampling.temperature = 0;
     return g;
 }
@@ -169,7 +173,8 @@ START_TEST(greedy_answers)
     } known[] = {
         {"Say OK", "OK"},
         {"Hello", "Hello! How can I help you today?"},
-        {"Who are you?", "I am the small demonstration model that ships with quern. I can chat a little, tell a short story and call simple tools. For real work, load a "
+        {"Who are you?", "I am the small demonstration model that ships with quern. I can chat a little, tell a short story and "
+                         "call simple tools. For real work, load a "
                          "Qwen2.5 model."},
         {"I want to book a table for two people in San Jose.", "What time would you like to book the table?"},
     };
@@ -226,12 +231,14 @@ static void vary(struct generation *g, int i)
 {
     if (i % 3 == 0)
         return;
-    g->sampling = (struct sampling){.temperature = 0.9f, .top_k = i % 3 == 1 ? 40 : 0, .top_p = 0.95f, .min_p = 0, .seed = (uint64_t)i};
+    g->sampling =
+        (struct sampling){.temperature = 0.9f, .top_k = i % 3 == 1 ? 40 : 0, .top_p = 0.95f, .min_p = 0, .seed = (uint64_t)i};
 }
 
 START_TEST(together_as_alone)
 {
-    /* Every answer must be the one it gives alone in an engine with other batch sizes and threads. Small batches make prompts cross many of them. */
+    /* Every answer must be the one it gives alone in an engine with other batch sizes and threads.
+     * Small batches make prompts cross many of them. */
     char *alone[N_QUESTIONS];
     start_engine((struct engine_options){.n_parallel = 1, .n_threads = 1});
     for (int i = 0; i < N_QUESTIONS; i++) {
@@ -249,7 +256,10 @@ START_TEST(together_as_alone)
     stop_engine();
 
     static const struct engine_options ways[] = {
-        {.n_parallel = 4, .n_threads = 2}, {.n_parallel = 8, .n_kv = 4 * CTX, .n_batch = 7}, {.n_parallel = 3, .n_batch = 1}, {.n_parallel = 8, .n_batch = 64, .n_kv = 8 * CTX, .n_threads = 3},
+        {.n_parallel = 4, .n_threads = 2},
+        {.n_parallel = 8, .n_kv = 4 * CTX, .n_batch = 7},
+        {.n_parallel = 3, .n_batch = 1},
+        {.n_parallel = 8, .n_batch = 64, .n_kv = 8 * CTX, .n_threads = 3},
     };
     for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
         start_engine(ways[w]);
@@ -314,7 +324,8 @@ START_TEST(stop_strings)
         {{" model"}, 0, "I am the small demonstration"},
         {{"stration mo"}, 0, "I am the small demon"},            /* across tokens */
         {{"I"}, 0, ""},                                          /* at once */
-        {{"I am the big", "quern."}, 1, "I am the small demonstration model that ships with "}, /* the first begins, and is given up */
+        /* The first begins, and is given up. */
+        {{"I am the big", "quern."}, 1, "I am the small demonstration model that ships with "},
         {{"small demonstrator", "small demonstration model", "tion"}, 2, "I am the small demonstra"},
         {{"ships with quern. I can chat"}, 0, "I am the small demonstration model that "},
     };
@@ -646,7 +657,8 @@ START_TEST(options_that_cannot_be)
         {{.model_path = model_path, .n_ctx = 1025}, "1024"},        {{.model_path = model_path, .n_ctx = 1}, "context"},
         {{.model_path = model_path, .n_ctx = -5}, "context"},       {{.model_path = model_path, .n_threads = -1}, "threads"},
         {{.model_path = model_path, .n_batch = -1}, "batch"},       {{.model_path = model_path, .n_parallel = -1}, "parallel"},
-        {{.model_path = model_path, .max_queue = -1}, "queue"},     {{.model_path = model_path, .n_ctx = 100, .n_kv = 99}, "KV cache"},
+        {{.model_path = model_path, .max_queue = -1}, "queue"},
+        {{.model_path = model_path, .n_ctx = 100, .n_kv = 99}, "KV cache"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         err.text[0] = 0;
@@ -697,8 +709,9 @@ START_TEST(idle_uses_no_cpu)
     getrusage(RUSAGE_SELF, &before);
     usleep(300 * 1000);
     getrusage(RUSAGE_SELF, &after);
-    double used = (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_stime.tv_sec) +
-                  1e-6 * (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec);
+    double used =
+        (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_stime.tv_sec) +
+        1e-6 * (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec);
     ck_assert_msg(used < 0.03, "an idle engine used %.3f s of CPU in 0.3 s", used);
     result_free(&r);
     tok_ids_free(&ids);
@@ -737,7 +750,8 @@ static void *client_main(void *arg)
 
 START_TEST(many_clients)
 {
-    /* Submitting and cancelling from several threads at random: everybody gets exactly one end, and the engine is whole afterwards. */
+    /* Submitting and cancelling from several threads at random: everybody gets exactly one
+     * end, and the engine is whole afterwards. */
     start_engine((struct engine_options){.n_parallel = 3, .n_batch = 16});
     struct tok_ids prompts[N_QUESTIONS];
     for (int i = 0; i < N_QUESTIONS; i++)

@@ -1,5 +1,6 @@
-/* gguf/: damaged and hostile files are refused with a sentence that names the key or tensor and the byte offset, in bounded time and memory. Good
- * ones are in test_gguf.c. Runs in the project's root. QUERN_TESTS=quick takes larger steps, for slow tools such as valgrind. */
+/* gguf/: damaged and hostile files are refused with a sentence that names the key or tensor and the byte
+ * offset, in bounded time and memory. Good ones are in test_gguf.c. Runs in the project's root.
+ * QUERN_TESTS=quick takes larger steps, for slow tools such as valgrind. */
 #include "gguf/gguf.h"
 #include "tests/gguf_image.h"
 
@@ -95,7 +96,8 @@ START_TEST(keys)
         image_begin(&im, 3, 0, 1);
         image_u64(&im, lengths[i]);
         image_bytes(&im, "abcde", 5);
-        image_refused(&im, "metadata: the key at byte 24", text("length of %" PRIu64 " bytes, but only 5 are left", lengths[i]), NULL);
+        image_refused(
+            &im, "metadata: the key at byte 24", text("length of %" PRIu64 " bytes, but only 5 are left", lengths[i]), NULL);
         image_free(&im);
     }
     image_begin(&im, 3, 0, 2);
@@ -103,7 +105,8 @@ START_TEST(keys)
     image_u8(&im, 1);
     size_t second = image_key(&im, "twice", GGUF_KIND_STRING);
     image_string(&im, "other kind, same name");
-    image_refused(&im, text("metadata key \"twice\" at byte %zu is a duplicate", second), text("stands at byte %zu", first), NULL);
+    image_refused(
+        &im, text("metadata key \"twice\" at byte %zu is a duplicate", second), text("stands at byte %zu", first), NULL);
     image_free(&im);
 
     /* Names that do not print are escaped, long ones cut: a message is one line for a terminal, whatever the file says. */
@@ -162,14 +165,16 @@ START_TEST(values)
 
     at = one_key(&im, "s", GGUF_KIND_STRING);
     image_u64(&im, UINT64_MAX);
-    image_refused(&im, "metadata key \"s\"", text("at byte %zu", at), "claims a length of 18446744073709551615 bytes, but only 0", NULL);
+    image_refused(
+        &im, "metadata key \"s\"", text("at byte %zu", at), "claims a length of 18446744073709551615 bytes, but only 0", NULL);
     image_free(&im);
 }
 END_TEST
 
 START_TEST(arrays_too_long)
 {
-    static const uint64_t counts[] = {9, 1000, UINT32_MAX, UINT64_MAX / 8, UINT64_MAX / 8 + 1, UINT64_MAX / 4 + 1, UINT64_MAX / 2 + 1, UINT64_MAX};
+    static const uint64_t counts[] = {
+        9, 1000, UINT32_MAX, UINT64_MAX / 8, UINT64_MAX / 8 + 1, UINT64_MAX / 4 + 1, UINT64_MAX / 2 + 1, UINT64_MAX};
     struct image im;
 
     for (uint32_t kind = 0; kind <= GGUF_KIND_FLOAT64; kind++) {
@@ -178,7 +183,8 @@ START_TEST(arrays_too_long)
             image_u32(&im, kind);
             image_u64(&im, counts[i]);
             image_zeros(&im, 8);
-            image_refused(&im, "metadata key \"list\"", text("array at byte %zu claims %" PRIu64 " elements", at, counts[i]), "only 8 bytes are left", NULL);
+            image_refused(&im, "metadata key \"list\"", text("array at byte %zu claims %" PRIu64 " elements", at, counts[i]),
+                "only 8 bytes are left", NULL);
             image_free(&im);
         }
     }
@@ -188,7 +194,8 @@ START_TEST(arrays_too_long)
     image_string(&im, "fine");
     size_t at = image_u64(&im, 7);
     image_bytes(&im, "sixsix", 6);
-    image_refused(&im, "metadata key \"words\"", text("a string of its array at byte %zu claims a length of 7 bytes, but only 6", at), NULL);
+    image_refused(&im, "metadata key \"words\"",
+        text("a string of its array at byte %zu claims a length of 7 bytes, but only 6", at), NULL);
     image_free(&im);
 }
 END_TEST
@@ -220,7 +227,8 @@ START_TEST(alignment)
     image_tensor(&im, "t", GGUF_TYPE_F32, 1, (uint64_t[]){1}, 0);
     size_t end = im.size;
     image_zeros(&im, 100);
-    image_refused(&im, text("directory ends at byte %zu", end), "begin at byte 2147483648", text("ends at byte %zu", im.size), NULL);
+    image_refused(
+        &im, text("directory ends at byte %zu", end), "begin at byte 2147483648", text("ends at byte %zu", im.size), NULL);
     image_free(&im);
 }
 END_TEST
@@ -262,8 +270,9 @@ START_TEST(dimensions)
         image_free(&im);
     }
     static const uint64_t products[][4] = {
-        {UINT64_MAX, 1, 1, 1}, {(uint64_t)1 << 63, 1, 1, 1},       {(uint64_t)1 << 32, (uint64_t)1 << 32, 1, 1}, {(uint64_t)1 << 32, (uint64_t)1 << 31, 1, 1},
-        {65536, 65536, 65536, 65536}, {3, UINT64_MAX / 3 + 1, 1, 1}, {UINT64_MAX, UINT64_MAX, 1, 1},              {1, 1, 2, UINT64_MAX / 2 + 1},
+        {UINT64_MAX, 1, 1, 1}, {(uint64_t)1 << 63, 1, 1, 1},
+        {(uint64_t)1 << 32, (uint64_t)1 << 32, 1, 1}, {(uint64_t)1 << 32, (uint64_t)1 << 31, 1, 1}, {65536, 65536, 65536, 65536},
+        {3, UINT64_MAX / 3 + 1, 1, 1}, {UINT64_MAX, UINT64_MAX, 1, 1}, {1, 1, 2, UINT64_MAX / 2 + 1},
     };
     for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
         one_tensor(&im, GGUF_TYPE_F32, 4, products[i], 0, 64);
@@ -279,7 +288,8 @@ START_TEST(dimensions)
     image_free(&im);
     /* And where both fit, the file is too short. */
     at = one_tensor(&im, GGUF_TYPE_F32, 1, (uint64_t[]){(uint64_t)1 << 60}, 0, 64);
-    image_refused(&im, text("tensor \"weights\" (entry at byte %zu) has 4611686018427387904 bytes of data", at), "cut short", NULL);
+    image_refused(
+        &im, text("tensor \"weights\" (entry at byte %zu) has 4611686018427387904 bytes of data", at), "cut short", NULL);
     image_free(&im);
 }
 END_TEST
@@ -307,7 +317,8 @@ START_TEST(tensor_types)
             continue;
         /* Rows, not only the whole, must be whole blocks. */
         one_tensor(&im, type, 2, (uint64_t[]){t->block_size / 2, 2}, 0, 4096);
-        image_refused(&im, text("tensor \"weights\": its rows of %" PRIu32 " elements cannot be of type %s (byte 59)", t->block_size / 2, t->name), NULL);
+        image_refused(&im, text("tensor \"weights\": its rows of %" PRIu32 " elements cannot be of type %s (byte 59)",
+            t->block_size / 2, t->name), NULL);
         image_free(&im);
     }
 }
@@ -321,13 +332,14 @@ START_TEST(places)
 
     for (size_t i = 0; i < sizeof misaligned / sizeof *misaligned; i++) {
         one_tensor(&im, GGUF_TYPE_F32, 1, (uint64_t[]){1}, misaligned[i], 64);
-        image_refused(&im, text("tensor \"weights\": its offset %" PRIu64 " (byte 55) is not a multiple of the alignment 32", misaligned[i]), NULL);
+        image_refused(&im, text("tensor \"weights\": its offset %" PRIu64 " (byte 55) is not a multiple of the alignment 32",
+            misaligned[i]), NULL);
         image_free(&im);
     }
     for (size_t i = 0; i < sizeof outside / sizeof *outside; i++) {
         one_tensor(&im, GGUF_TYPE_F32, 1, (uint64_t[]){1}, outside[i], 32);
-        image_refused(&im, "tensor \"weights\" (entry at byte 24) has 4 bytes of data", text("at offset %" PRIu64 " from byte 64", outside[i]),
-                      "ends at byte 96", NULL);
+        image_refused(&im, "tensor \"weights\" (entry at byte 24) has 4 bytes of data",
+            text("at offset %" PRIu64 " from byte 64", outside[i]), "ends at byte 96", NULL);
         image_free(&im);
     }
     static const uint64_t overlaps[][2] = {{0, 0}, {0, 32}, {32, 0}, {64, 32}};
@@ -454,7 +466,8 @@ START_TEST(every_truncation_of_the_shipped_model)
     size_t directory = (size_t)(gguf_tensor_at(g, 0)->data - whole);
     gguf_close(g);
 
-    /* Bytes beyond the cut become poison as far as the parser goes: huge lengths and counts, so that whoever reads on is caught. */
+    /* Bytes beyond the cut become poison as far as the parser goes: huge lengths
+     * and counts, so that whoever reads on is caught. */
     static _Alignas(64) unsigned char cut[sizeof whole];
     memset(cut, 0xff, sizeof cut);
     size_t step = quick() ? 997 : UNDER_ASAN ? 13 : 1, accepted = 0;
@@ -567,7 +580,8 @@ static void key_of(struct image *im, uint32_t i)
 
 START_TEST(a_million_keys)
 {
-    /* The most entries that are read at all, the last one a duplicate of the first: time grows with n, and memory stays a small multiple of the file. */
+    /* The most entries that are read at all, the last one a duplicate of the first: time grows with n,
+     * and memory stays a small multiple of the file. */
     uint32_t n = quick() ? 1 << 14 : 1 << 20;
     image_begin(&many, 3, 0, n);
     for (uint32_t i = 0; i < n - 1; i++)

@@ -1,4 +1,5 @@
-/* gguf/write and gguf/synthetic: what is written reads back the same, and made models have the shapes, types and value ranges they claim. */
+/* gguf/write and gguf/synthetic: what is written reads back the same, and made models have
+ * the shapes, types and value ranges they claim. */
 #include "gguf/synthetic.h"
 #include "tests/gguf_touch.h"
 
@@ -19,7 +20,8 @@ static void assert_has(const struct error *err, const char *text)
 /* ---- the writer ---- */
 
 /* Every byte of a tensor says where it is. */
-static bool fill_position(void *context, const struct gguf_tensor *t, uint64_t offset, void *to, size_t n_bytes, struct error *err)
+static bool fill_position(
+    void *context, const struct gguf_tensor *t, uint64_t offset, void *to, size_t n_bytes, struct error *err)
 {
     const uint64_t *fail_at = context;
     unsigned char *bytes = to;
@@ -239,8 +241,8 @@ END_TEST
 
 static struct synthetic_shape small_shape(const char *mix)
 {
-    struct synthetic_shape shape = {.n_layers = 2, .n_embd = 256, .n_ff = 512, .n_heads = 4, .n_kv_heads = 2, .head_dim = 64, .n_vocab = 1000,
-                                    .n_ctx = 128, .rope_base = 1e4f, .rms_eps = 1e-5f, .seed = 1};
+    struct synthetic_shape shape = {.n_layers = 2, .n_embd = 256, .n_ff = 512, .n_heads = 4, .n_kv_heads = 2, .head_dim = 64,
+        .n_vocab = 1000, .n_ctx = 128, .rope_base = 1e4f, .rms_eps = 1e-5f, .seed = 1};
     struct error err = {{0}};
     ck_assert_msg(synthetic_mix_named(mix, &shape, &err), "%s", err.text);
     return shape;
@@ -268,7 +270,8 @@ START_TEST(same_seed_same_bytes)
     ck_assert(memcmp(one, two, size) == 0);
     ck_assert(memcmp(one, other, size) != 0);
     /* Two matrices of the same shape differ as well. */
-    const struct gguf_tensor *gate = gguf_find_tensor(a, "blk.0.ffn_gate.weight"), *up = gguf_find_tensor(a, "blk.0.ffn_up.weight");
+    const struct gguf_tensor *gate = gguf_find_tensor(a, "blk.0.ffn_gate.weight"),
+                             *up = gguf_find_tensor(a, "blk.0.ffn_up.weight");
     ck_assert(gate->n_bytes == up->n_bytes && memcmp(gate->data, up->data, (size_t)up->n_bytes) != 0);
     gguf_close(a);
     gguf_close(b);
@@ -286,7 +289,8 @@ static double from_half(const unsigned char *p)
     return bits & 0x8000 ? -magnitude : magnitude;
 }
 
-/* Values of one block, by the formats' definitions, written here once more and plainly, so that the generator is not measured with its own formulas. */
+/* Values of one block, by the formats' definitions, written here once more and plainly,
+ * so that the generator is not measured with its own formulas. */
 static void block_values(enum gguf_type type, const unsigned char *b, double *v)
 {
     double d = from_half(b), dmin = from_half(b + 2);
@@ -333,7 +337,8 @@ static void block_values(enum gguf_type type, const unsigned char *b, double *v)
     case GGUF_TYPE_Q6_K:
         for (int i = 0; i < 256; i++) {
             int half = i / 128, r = i % 128, l = r % 32, quarter = r / 32;
-            int low = b[64 * half + 32 * (quarter % 2) + l] >> (quarter / 2 * 4) & 15, high = b[128 + 32 * half + l] >> (2 * quarter) & 3;
+            int low = b[64 * half + 32 * (quarter % 2) + l] >> (quarter / 2 * 4) & 15,
+                high = b[128 + 32 * half + l] >> (2 * quarter) & 3;
             v[i] = from_half(b + 208) * (signed char)b[192 + i / 16] * ((low | high << 4) - 32);
         }
         break;
@@ -366,8 +371,10 @@ START_TEST(weights_have_a_trained_model_s_size)
         double n = (double)t->n_elements, mean = sum / n, deviation = sqrt(squares / n - mean * mean);
         bool bias = memcmp(t->name.data + t->name.length - 4, "bias", 4) == 0;
         double want_mean = t->n_dims == 1 && !bias ? 1.0 : 0.0, want = t->n_dims == 2 ? 0.02 : bias ? 0.3 : 0.1;
-        ck_assert_msg(fabs(mean - want_mean) < 5 * want / sqrt(n) + 0.01 * want, "%.*s: mean %g", (int)t->name.length, t->name.data, mean);
-        ck_assert_msg(fabs(deviation - want) < want * (0.02 + 4 / sqrt(2 * n)), "%.*s: standard deviation %g", (int)t->name.length, t->name.data, deviation);
+        ck_assert_msg(
+            fabs(mean - want_mean) < 5 * want / sqrt(n) + 0.01 * want, "%.*s: mean %g", (int)t->name.length, t->name.data, mean);
+        ck_assert_msg(fabs(deviation - want) < want * (0.02 + 4 / sqrt(2 * n)), "%.*s: standard deviation %g",
+            (int)t->name.length, t->name.data, deviation);
         ck_assert(largest < want_mean + 4 * want);
         if (t->n_dims == 2 && _i > 0)
             ck_assert_int_eq((int)t->type, (int)shape.type);
@@ -384,8 +391,12 @@ START_TEST(types_fall_back_where_rows_do_not_fit)
         uint32_t n_embd;
         enum gguf_type matrix, more;
     } cases[] = {
-        {"q4_k_m", 320, GGUF_TYPE_Q5_0, GGUF_TYPE_Q8_0}, {"q4_k", 320, GGUF_TYPE_Q5_0, GGUF_TYPE_Q5_0}, {"q5_k", 320, GGUF_TYPE_Q8_0, GGUF_TYPE_Q8_0},
-        {"q6_k", 320, GGUF_TYPE_Q8_0, GGUF_TYPE_Q8_0},   {"q4_k_m", 40, GGUF_TYPE_F16, GGUF_TYPE_F16},  {"f32", 40, GGUF_TYPE_F32, GGUF_TYPE_F32},
+        {"q4_k_m", 320, GGUF_TYPE_Q5_0, GGUF_TYPE_Q8_0},
+        {"q4_k", 320, GGUF_TYPE_Q5_0, GGUF_TYPE_Q5_0},
+        {"q5_k", 320, GGUF_TYPE_Q8_0, GGUF_TYPE_Q8_0},
+        {"q6_k", 320, GGUF_TYPE_Q8_0, GGUF_TYPE_Q8_0},
+        {"q4_k_m", 40, GGUF_TYPE_F16, GGUF_TYPE_F16},
+        {"f32", 40, GGUF_TYPE_F32, GGUF_TYPE_F32},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct synthetic_shape shape = small_shape(cases[i].mix);

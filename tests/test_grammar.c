@@ -71,7 +71,8 @@ START_TEST(rules_call_themselves)
     enum { DEEP = 100000 };
     struct grammar_builder *b = grammar_builder_new(1000);
     grammar_rule root = grammar_rule_new(b);
-    grammar_node behind = grammar_reserve(b), open = grammar_byte(b, '(', '(', grammar_call(b, root, grammar_byte(b, ')', ')', behind)));
+    grammar_node behind = grammar_reserve(b),
+                 open = grammar_byte(b, '(', '(', grammar_call(b, root, grammar_byte(b, ')', ')', behind)));
     grammar_define_choice(b, behind, (grammar_node[]){GRAMMAR_RETURN, open}, 2);
     grammar_rule_define(b, root, behind);
     struct grammar *g = finish(b, root);
@@ -97,14 +98,17 @@ static struct grammar *counted(uint32_t min, uint32_t max)
     struct grammar_builder *b = grammar_builder_new(1000);
     grammar_rule root = grammar_rule_new(b);
     grammar_node again = grammar_repeat_begin(b, min, max, grammar_byte(b, '.', '.', GRAMMAR_RETURN));
-    grammar_node body = grammar_choice(b, (grammar_node[]){grammar_byte(b, 'a', 'c', again), grammar_literal(b, "xy", 2, again)}, 2);
+    grammar_node body =
+        grammar_choice(b, (grammar_node[]){grammar_byte(b, 'a', 'c', again), grammar_literal(b, "xy", 2, again)}, 2);
     grammar_rule_define(b, root, grammar_repeat_end(b, again, body));
     return finish(b, root);
 }
 
 START_TEST(repetitions_count)
 {
-    static const struct { uint32_t min, max; } cases[] = {{0, 0}, {0, 1}, {1, 1}, {2, 5}, {0, GRAMMAR_UNLIMITED}, {3, GRAMMAR_UNLIMITED}, {40, 60}, {100, 10000}};
+    static const struct {
+        uint32_t min, max;
+    } cases[] = {{0, 0}, {0, 1}, {1, 1}, {2, 5}, {0, GRAMMAR_UNLIMITED}, {3, GRAMMAR_UNLIMITED}, {40, 60}, {100, 10000}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct grammar *g = counted(cases[i].min, cases[i].max);
         ck_assert_uint_lt(grammar_n_nodes(g), 10); /* whatever the counts */
@@ -119,7 +123,8 @@ START_TEST(repetitions_count)
             }
             text[length] = '.';
             int got = run(m, text, length + 1);
-            ck_assert_msg(got == (n >= cases[i].min && n <= cases[i].max ? YES : NO), "%u..%u: %u times: %d", cases[i].min, cases[i].max, n, got);
+            ck_assert_msg(got == (n >= cases[i].min && n <= cases[i].max ? YES : NO), "%u..%u: %u times: %d", cases[i].min,
+                cases[i].max, n, got);
         }
         matcher_free(m);
         grammar_free(g);
@@ -139,7 +144,8 @@ START_TEST(local_states_stand_for_many)
         for (int k = 0; k < 16; k++) {
             static const char bytes[] = "abcxy.";
             for (const char *c = bytes; *c; c++)
-                ck_assert_int_eq(matcher_step(m, full, (uint8_t)*c) != MATCHER_DEAD, matcher_step(m, local, (uint8_t)*c) != MATCHER_DEAD);
+                ck_assert_int_eq(
+                    matcher_step(m, full, (uint8_t)*c) != MATCHER_DEAD, matcher_step(m, local, (uint8_t)*c) != MATCHER_DEAD);
             full = matcher_step(m, full, 'a');
             local = matcher_step(m, local, 'a');
         }
@@ -192,13 +198,16 @@ START_TEST(refuses_what_cannot_work)
 
     b = grammar_builder_new(1000);
     root = grammar_rule_new(b); /* a rule that begins with itself */
-    grammar_rule_define(b, root, grammar_choice(b, (grammar_node[]){grammar_call(b, root, grammar_byte(b, 'x', 'x', GRAMMAR_RETURN)), grammar_byte(b, 'a', 'a', GRAMMAR_RETURN)}, 2));
+    grammar_node again_and_x = grammar_call(b, root, grammar_byte(b, 'x', 'x', GRAMMAR_RETURN));
+    grammar_rule_define(b, root,
+        grammar_choice(b, (grammar_node[]){again_and_x, grammar_byte(b, 'a', 'a', GRAMMAR_RETURN)}, 2));
     refused(b, root, "calls itself before");
 
     b = grammar_builder_new(1000);
     root = grammar_rule_new(b); /* a repetition of nothing */
     grammar_node again = grammar_repeat_begin(b, 0, 9, GRAMMAR_RETURN);
-    grammar_rule_define(b, root, grammar_repeat_end(b, again, grammar_choice(b, (grammar_node[]){again, grammar_byte(b, 'a', 'a', again)}, 2)));
+    grammar_rule_define(
+        b, root, grammar_repeat_end(b, again, grammar_choice(b, (grammar_node[]){again, grammar_byte(b, 'a', 'a', again)}, 2)));
     refused(b, root, "repeat nothing");
 
     b = grammar_builder_new(1000);
@@ -222,7 +231,8 @@ START_TEST(dead_ends_are_cut_off)
 {
     struct grammar_builder *b = grammar_builder_new(1000);
     grammar_rule root = grammar_rule_new(b), never = grammar_rule_new(b);
-    grammar_node bad = grammar_literal(b, "ab", 2, grammar_call(b, never, GRAMMAR_RETURN)), good = grammar_literal(b, "ac", 2, GRAMMAR_RETURN);
+    grammar_node bad = grammar_literal(b, "ab", 2, grammar_call(b, never, GRAMMAR_RETURN)),
+                 good = grammar_literal(b, "ac", 2, GRAMMAR_RETURN);
     grammar_rule_define(b, root, grammar_choice(b, (grammar_node[]){bad, good}, 2));
     struct grammar *g = finish(b, root);
     expect(g, "a", BEGINNING);

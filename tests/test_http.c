@@ -1,4 +1,5 @@
-/* server/http/http: requests are understood alike however their bytes are cut, and what could be understood in two ways is refused. */
+/* server/http/http: requests are understood alike however their bytes are cut,
+ * and what could be understood in two ways is refused. */
 #include "server/http/http.h"
 
 #include <check.h>
@@ -19,7 +20,8 @@ static void describe(const struct http_parser *p, size_t taken, char *out, size_
         snprintf(out + n, size - (size_t)n, "%zu:%s", p->body_length, p->body);
 }
 
-/* Feeds the input cut into pieces at the given places. Each piece is copied into memory of exactly its size, so that a sanitizer sees every step beyond it. */
+/* Feeds the input cut into pieces at the given places. Each piece is copied into memory of exactly its size,
+ * so that a sanitizer sees every step beyond it. */
 static void run(const char *in, size_t length, size_t cut, size_t step, char *out, size_t size)
 {
     struct http_parser p;

@@ -196,13 +196,15 @@ END_TEST
 
 START_TEST(getters)
 {
-    static const char text[] = "{\"i\":[9223372036854775807,-9223372036854775808,9223372036854775808,1.0,1e3,1.5,1e400,\"1\",-0,1e300],\"s\":\"x\",\"b\":true}";
+    static const char text[] = "{\"i\":[9223372036854775807,-9223372036854775808,9223372036854775808,1.0,1e3,1.5,1e400,"
+        "\"1\",-0,1e300],\"s\":\"x\",\"b\":true}";
     struct json *j = parse(text);
     const struct json_value *root = json_root(j), *v = json_get(root, "i")->first;
     static const struct {
         bool ok;
         int64_t n;
-    } want[] = {{true, INT64_MAX}, {true, INT64_MIN}, {false, 0}, {true, 1}, {true, 1000}, {false, 0}, {false, 0}, {false, 0}, {true, 0}, {false, 0}};
+    } want[] = {{true, INT64_MAX}, {true, INT64_MIN}, {false, 0}, {true, 1}, {true, 1000}, {false, 0}, {false, 0}, {false, 0},
+        {true, 0}, {false, 0}};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++, v = v->next) {
         int64_t n = 0;
         ck_assert_msg(json_get_int(v, &n) == want[i].ok && n == want[i].n, "element %zu", i);

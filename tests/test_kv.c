@@ -34,7 +34,8 @@ END_TEST
 
 START_TEST(every_head_has_its_own_place)
 {
-    /* Writes a mark of its own into each of the pool's areas, whole, and finds them all again: nothing overlaps and nothing lies outside. */
+    /* Writes a mark of its own into each of the pool's areas, whole, and finds them all again:
+     * nothing overlaps and nothing lies outside. */
     struct kv_pool *p = pool_of(5 * KV_BLOCK);
     uint16_t mark = 0;
     const size_t area = (size_t)KV_BLOCK * DIM;

@@ -1,4 +1,5 @@
-/* GET /metrics and GET / of a real quern-server: what the numbers say after known requests, how the page is served, and the limits of a request.
+/* GET /metrics and GET / of a real quern-server: what the numbers say after known requests,
+ * how the page is served, and the limits of a request.
  * QUERN_SERVER names the program; run in the project's root. */
 #include "tests/server_fixture.h"
 
@@ -74,7 +75,9 @@ static struct client stream_story(int port)
 {
     static const char body[] = STORY ",\"stream\":true}";
     char head[256];
-    snprintf(head, sizeof head, "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", strlen(body));
+    snprintf(head, sizeof head,
+        "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+        strlen(body));
     struct client c = client_open(port);
     client_text(&c, head);
     client_text(&c, body);
@@ -142,7 +145,8 @@ START_TEST(counts_what_was_done)
     ck_assert_double_eq(value(page, "quern:time_to_first_token_seconds_count"), 3);
     ck_assert_double_eq_tol(value(page, "quern:time_to_first_token_seconds_sum"),
                             prompt_ms / 1000 + value(page, "quern:queue_wait_seconds_sum"), 1e-9);
-    ck_assert_double_eq(value(page, "quern:time_per_output_token_seconds_count"), 2); /* one answer had a single token and nothing after it */
+    /* One answer had a single token and nothing after it. */
+    ck_assert_double_eq(value(page, "quern:time_per_output_token_seconds_count"), 2);
     ck_assert_double_eq(value(page, "quern:queue_wait_seconds_count"), 3);
     ck_assert_ptr_nonnull(strstr(page, "quern:build_info{version=\""));
     ck_assert_ptr_nonnull(strstr(page, ",model=\"a\\\"b\\\\c\"} 1\n"));
@@ -187,7 +191,8 @@ END_TEST
 
 START_TEST(shows_what_is_going_on)
 {
-    struct server s = server_start((const char *const[]){"--metrics", "-t", "1", "-np", "1", NULL}, &(struct start){.env = SLOW_ENV});
+    struct server s =
+        server_start((const char *const[]){"--metrics", "-t", "1", "-np", "1", NULL}, &(struct start){.env = SLOW_ENV});
     struct client running = stream_story(s.port);
     client_wait(&running, FIRST_TEXT);
     struct client waiting = stream_story(s.port);
@@ -219,7 +224,9 @@ START_TEST(shows_what_is_going_on)
     struct client c = client_open(s.port);
     static const char body[] = STORY "}";
     char head[256];
-    snprintf(head, sizeof head, "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", strlen(body));
+    snprintf(head, sizeof head,
+        "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+        strlen(body));
     client_text(&c, head);
     client_text(&c, body);
     wait_for(s.port, "quern:requests_processing", 1);
@@ -234,7 +241,8 @@ END_TEST
 START_TEST(is_there_while_loading)
 {
     static const char *const env[] = {"QUERN_API_KEY=sesame", NULL};
-    struct server s = server_start((const char *const[]){"--metrics", NULL}, &(struct start){.hold_engine = true, .not_ready = true, .env = env});
+    struct server s = server_start(
+        (const char *const[]){"--metrics", NULL}, &(struct start){.hold_engine = true, .not_ready = true, .env = env});
     ck_assert_int_eq(status_of(s.port, "GET", "/metrics", "", NULL), 401);
     struct response r = ask(s.port, "GET", "/metrics", "Authorization: Bearer sesame\r\n", NULL);
     ck_assert_int_eq(r.status, 200);
@@ -290,8 +298,8 @@ START_TEST(page)
         char *at = request;
         at += snprintf(at, 64, "GET / HTTP/1.1\r\nHost: localhost\r\n");
         const char *percent = strstr(known[i].format, "%s");
-        at += snprintf(at, 128, "%.*s%s%s\r\n", percent ? (int)(percent - known[i].format) : (int)strlen(known[i].format), known[i].format,
-                       percent ? etag : "", percent ? percent + 2 : "");
+        at += snprintf(at, 128, "%.*s%s%s\r\n", percent ? (int)(percent - known[i].format) : (int)strlen(known[i].format),
+            known[i].format, percent ? etag : "", percent ? percent + 2 : "");
         for (int turn = 0; turn < 2; turn++) {
             client_text(&c, request);
             ck_assert(client_read(&c, &r, known[i].status == 304));
@@ -333,8 +341,8 @@ START_TEST(limits)
         client_close(&c);
     }
     ck_assert_int_eq(server_end(&s, SIGTERM), 0);
-    static const char *const wrong[][2] = {{"--max-body", "12"}, {"--max-body", "1e6"}, {"--max-body", "-1"}, {"--max-head", "99999999"},
-                                           {"--max-body", "99999999999999999999"}};
+    static const char *const wrong[][2] = {{"--max-body", "12"}, {"--max-body", "1e6"}, {"--max-body", "-1"},
+        {"--max-head", "99999999"}, {"--max-body", "99999999999999999999"}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         char out[4096];
         ck_assert_int_eq(server_run((const char *const[]){"-m", TINY, wrong[i][0], wrong[i][1], NULL}, out, sizeof out), 2);
@@ -350,8 +358,10 @@ START_TEST(keeps_the_key_secret)
         const char *const apart[] = {"--api-key", "open-sesame", NULL}, *const together[] = {"--api-key=open-sesame", NULL};
         struct server s = server_start(joined ? together : apart, NULL);
         ck_assert_int_eq(status_of(s.port, "GET", "/v1/models", "Authorization: Bearer open-sesame\r\n", NULL), 200);
-        ck_assert_int_eq(status_of(s.port, "GET", "/v1/models?key=open-sesame", "Authorization: Bearer wrong-sesame\r\n", NULL), 401);
-        ck_assert_int_eq(status_of(s.port, "GET", "/health", "Authorization: Bearer open-sesame\r\nAuthorization: x\r\n", NULL), 200);
+        ck_assert_int_eq(
+            status_of(s.port, "GET", "/v1/models?key=open-sesame", "Authorization: Bearer wrong-sesame\r\n", NULL), 401);
+        ck_assert_int_eq(
+            status_of(s.port, "GET", "/health", "Authorization: Bearer open-sesame\r\nAuthorization: x\r\n", NULL), 200);
         char path[64], arguments[4096];
         snprintf(path, sizeof path, "/proc/%d/cmdline", (int)s.pid);
         FILE *f = fopen(path, "r");

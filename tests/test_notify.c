@@ -1,5 +1,5 @@
-/* What quern-server tells the service manager that started it: a real socket in the manager's place, and a real server. QUERN_SERVER names the
- * program; run in the project's root. */
+/* What quern-server tells the service manager that started it: a real socket in the manager's place, and a real server.
+ * QUERN_SERVER names the program; run in the project's root. */
 #include "engine/engine.h"
 #include "server/notify.h"
 #include "tests/server_fixture.h"
@@ -24,7 +24,8 @@
 
 #define CHAT "/v1/chat/completions"
 #define SAY_OK "{\"messages\":[{\"role\":\"user\",\"content\":\"Say OK\"}],\"max_tokens\":5,\"temperature\":0}"
-#define STORY "{\"messages\":[{\"role\":\"user\",\"content\":\"Tell me a story about a cat and a ball.\"}],\"temperature\":0,\"stream\":true}"
+#define STORY "{\"messages\":[{\"role\":\"user\",\"content\":\"Tell me a story about a cat and a ball.\"}],\"temperature\":0," \
+    "\"stream\":true}"
 
 static void nap(double s)
 {
@@ -50,7 +51,9 @@ static struct manager manager_open(bool abstract)
         a.sun_path[0] = '\0';
     else
         memcpy(m.path, a.sun_path, sizeof m.path);
-    ck_assert_msg(bind(m.fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n + !abstract)) == 0, "bind: %s", strerror(errno));
+    ck_assert_msg(
+        bind(m.fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)n + !abstract)) == 0,
+        "bind: %s", strerror(errno));
     return m;
 }
 
@@ -102,7 +105,9 @@ static struct client chat_on(int port, const char *body)
 {
     struct client c = client_open(port);
     char head[256];
-    snprintf(head, sizeof head, "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", strlen(body));
+    snprintf(head, sizeof head,
+        "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+        strlen(body));
     client_text(&c, head);
     client_text(&c, body);
     return c;
@@ -121,7 +126,7 @@ START_TEST(ready_and_stopping)
     struct manager m = manager_open(_i == 1);
     /* The engine thread is held at its first instruction: the model cannot be loaded yet. */
     struct server s = server_start((const char *const[]){"--alias", "the\tmodel", NULL},
-                                   &(struct start){.env = (const char *const[]){m.variable, NULL}, .not_ready = true, .hold_engine = true});
+        &(struct start){.env = (const char *const[]){m.variable, NULL}, .not_ready = true, .hold_engine = true});
     char text[1024];
     ck_assert(next_message(&m, 20, text, sizeof text));
     ck_assert_str_eq(text, "STATUS=loading the model"); /* no control character gets through */
@@ -188,7 +193,8 @@ START_TEST(nobody_listens)
         {{"NOTIFY_SOCKET=", NULL}, NULL},
         {{"NOTIFY_SOCKET=vsock:2:1234", NULL}, "NOTIFY_SOCKET is \"vsock:2:1234\""},
         {{"NOTIFY_SOCKET=/", NULL}, "NOTIFY_SOCKET has 1 characters"},
-        {{"NOTIFY_SOCKET=/123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890", NULL},
+        {{"NOTIFY_SOCKET=/123456789012345678901234567890123456789012345678901234567890"
+          "123456789012345678901234567890123456789012345678901234567890", NULL},
          "NOTIFY_SOCKET has 121 characters"},
         {{"NOTIFY_SOCKET=@x", "WATCHDOG_USEC=soon"}, "WATCHDOG_USEC is \"soon\""},
         {{"NOTIFY_SOCKET=@x", "WATCHDOG_USEC=-1"}, "WATCHDOG_USEC is \"-1\""},
@@ -319,7 +325,8 @@ START_TEST(stuck_engine)
     expect(&m, "WATCHDOG=1"); /* working is alive */
     freeze(engine);
     check_no_signs(&m, &s);
-    struct response r = ask(s.port, "GET", "/health", "", NULL); /* the network thread is not stuck, and its turning alone is no sign of life */
+    /* The network thread is not stuck, and its turning alone is no sign of life. */
+    struct response r = ask(s.port, "GET", "/health", "", NULL);
     response_free(&r);
     thaw(engine);
     expect(&m, "WATCHDOG=1");
@@ -356,13 +363,15 @@ static void *run_engine(void *engine)
     return NULL;
 }
 
-/* A long prompt computed as one batch is many layers: the engine's pulse is felt all the while, so a slow machine is not taken for a stuck one. */
+/* A long prompt computed as one batch is many layers: the engine's pulse is felt all the while,
+ * so a slow machine is not taken for a stuck one. */
 START_TEST(long_batch_has_a_pulse)
 {
     enum { PROMPT = 600 };
     setenv("QUERN_CPU", "scalar", 1);
     struct error err;
-    struct engine *engine = engine_open(&(struct engine_options){.model_path = TINY, .n_threads = 1, .n_ctx = 1024, .n_batch = 1024}, &err);
+    struct engine *engine =
+        engine_open(&(struct engine_options){.model_path = TINY, .n_threads = 1, .n_ctx = 1024, .n_batch = 1024}, &err);
     ck_assert_msg(engine != NULL, "%s", err.text);
     ck_assert(engine_pulse(engine).idle);
     int32_t prompt[PROMPT];
@@ -468,7 +477,9 @@ static void send_say_ok(struct client *c)
 {
     static const char body[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"Say OK\"}],\"max_tokens\":10,\"temperature\":0}";
     char head[256];
-    snprintf(head, sizeof head, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", strlen(body));
+    snprintf(head, sizeof head,
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+        strlen(body));
     client_text(c, head);
     client_text(c, body);
 }
@@ -490,7 +501,8 @@ START_TEST(waits_for_the_model)
     send_say_ok(&first);
     send_say_ok(&leaves);
     send_say_ok(&last);
-    client_text(&wrong, "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n[");
+    client_text(
+        &wrong, "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n[");
     struct response r = ask(port, "GET", "/health", "", NULL); /* whoever wants to know is told */
     ck_assert_int_eq(r.status, 503);
     response_free(&r);
@@ -509,7 +521,8 @@ END_TEST
 START_TEST(waits_in_vain)
 {
     int port, fd = listening_socket(&port);
-    struct server s = server_start((const char *const[]){"--shutdown-grace", "1", NULL}, &(struct start){.inherit = fd, .not_ready = true, .hold_engine = true});
+    struct server s = server_start((const char *const[]){"--shutdown-grace", "1", NULL},
+        &(struct start){.inherit = fd, .not_ready = true, .hold_engine = true});
     struct client c = client_open(port);
     send_say_ok(&c);
     struct response r = ask(port, "GET", "/health", "", NULL);
@@ -524,7 +537,8 @@ END_TEST
 START_TEST(waits_for_a_model_that_fails)
 {
     int port, fd = listening_socket(&port);
-    struct server s = server_start((const char *const[]){"-m", "tests/data/gguf/overlap.gguf", NULL}, &(struct start){.inherit = fd, .not_ready = true, .hold_engine = true});
+    struct server s = server_start((const char *const[]){"-m", "tests/data/gguf/overlap.gguf", NULL},
+        &(struct start){.inherit = fd, .not_ready = true, .hold_engine = true});
     struct client c = client_open(port), silent = client_open(port);
     send_say_ok(&c);
     struct response r = ask(port, "GET", "/health", "", NULL);
@@ -539,7 +553,8 @@ END_TEST
 
 START_TEST(wrong_inheritance)
 {
-    int port, good = listening_socket(&port), plain = socket(AF_INET, SOCK_STREAM, 0), datagrams = socket(AF_INET, SOCK_DGRAM, 0), file[2];
+    int port, good = listening_socket(&port), file[2];
+    int plain = socket(AF_INET, SOCK_STREAM, 0), datagrams = socket(AF_INET, SOCK_DGRAM, 0);
     ck_assert_int_eq(pipe(file), 0);
     const struct {
         int fd;

@@ -24,7 +24,8 @@ static int32_t next(struct sampler *s, const float *logits)
     return token;
 }
 
-static void check_order(struct sampling o, const float *logits, int n_vocab, const int32_t *prompt, int n_prompt, const int32_t *wanted, int n_wanted)
+static void check_order(
+    struct sampling o, const float *logits, int n_vocab, const int32_t *prompt, int n_prompt, const int32_t *wanted, int n_wanted)
 {
     struct sampler *s = greedy(o, n_vocab);
     sampler_saw_prompt(s, prompt, n_prompt);
@@ -39,7 +40,8 @@ START_TEST(presence_counts_once)
     /* 3 2.5 1 -> 2 2.5 1 -> 2 1.5 1 -> the same for ever */
     check_order((struct sampling){.presence_penalty = 1}, logits, 3, NULL, 0, (const int32_t[]){0, 1, 0, 0, 0}, 5);
     const int32_t prompt[] = {0, 0, 1};
-    check_order((struct sampling){.presence_penalty = 1}, logits, 3, prompt, 3, (const int32_t[]){0, 1, 0}, 3); /* the prompt does not count */
+    /* The prompt does not count. */
+    check_order((struct sampling){.presence_penalty = 1}, logits, 3, prompt, 3, (const int32_t[]){0, 1, 0}, 3);
     check_order((struct sampling){.presence_penalty = -1}, logits, 3, NULL, 0, (const int32_t[]){0, 0, 0}, 3);
 }
 END_TEST
@@ -48,9 +50,11 @@ START_TEST(frequency_counts_each)
 {
     const float logits[] = {3, 2.5f, 1};
     /* 3 2.5 -> 2.6 2.5 -> 2.2 2.5 -> 2.2 2.1 -> 1.8 2.1 */
-    check_order((struct sampling){.frequency_penalty = 0.4f}, logits, 3, (const int32_t[]){0}, 1, (const int32_t[]){0, 0, 1, 0, 1}, 5);
+    check_order(
+        (struct sampling){.frequency_penalty = 0.4f}, logits, 3, (const int32_t[]){0}, 1, (const int32_t[]){0, 0, 1, 0, 1}, 5);
     /* both: 3 2.5 1 -> 1.6 2.5 1 -> 1.6 1.1 1 -> 1.2 1.1 1 -> 0.8 1.1 1 -> 0.8 0.7 1 */
-    check_order((struct sampling){.frequency_penalty = 0.4f, .presence_penalty = 1}, logits, 3, NULL, 0, (const int32_t[]){0, 1, 0, 0, 1, 2}, 6);
+    check_order((struct sampling){.frequency_penalty = 0.4f, .presence_penalty = 1}, logits, 3, NULL, 0,
+        (const int32_t[]){0, 1, 0, 0, 1, 2}, 6);
 }
 END_TEST
 
@@ -72,14 +76,17 @@ END_TEST
 START_TEST(biases)
 {
     const float logits[] = {3, 2, 1, -INFINITY};
-    const struct token_bias up[] = {{2, 2.5f}}, twice[] = {{2, 1.5f}, {2, 1}}, ban[] = {{0, -100}, {1, -100}}, all[] = {{0, -100}, {1, -100}, {2, -100}, {3, 100}};
+    const struct token_bias up[] = {{2, 2.5f}}, twice[] = {{2, 1.5f}, {2, 1}}, ban[] = {{0, -100}, {1, -100}},
+                            all[] = {{0, -100}, {1, -100}, {2, -100}, {3, 100}};
     check_order((struct sampling){.biases = up, .n_biases = 1}, logits, 4, NULL, 0, (const int32_t[]){2, 2}, 2);
     check_order((struct sampling){.biases = twice, .n_biases = 2}, logits, 4, NULL, 0, (const int32_t[]){2}, 1);
     check_order((struct sampling){.biases = ban, .n_biases = 2}, logits, 4, NULL, 0, (const int32_t[]){2, 2}, 2);
-    check_order((struct sampling){.biases = all, .n_biases = 4}, logits, 4, NULL, 0, (const int32_t[]){0}, 1); /* nothing is left */
+    /* Nothing is left. */
+    check_order((struct sampling){.biases = all, .n_biases = 4}, logits, 4, NULL, 0, (const int32_t[]){0}, 1);
     /* Never means never, by any way of drawing. */
     for (int way = 0; way < 3; way++) {
-        struct sampling o = {.temperature = 5, .top_p = way == 1 ? 0.99f : 1, .top_k = way == 2 ? 3 : 0, .seed = 5, .biases = ban, .n_biases = 1};
+        struct sampling o = {
+            .temperature = 5, .top_p = way == 1 ? 0.99f : 1, .top_k = way == 2 ? 3 : 0, .seed = 5, .biases = ban, .n_biases = 1};
         const float large[] = {90, 2, 1, 0};
         struct sampler *s = sampler_new(&o, 4);
         for (int i = 0; i < 1000; i++)
@@ -97,7 +104,8 @@ START_TEST(nothing_is_borrowed)
     const float logits[] = {3, 2, 1};
     float copy[3];
     memcpy(copy, logits, sizeof copy);
-    struct sampler *s = greedy((struct sampling){.biases = heap, .n_biases = 1, .presence_penalty = 2, .repetition_penalty = 1.5f}, 3);
+    struct sampler *s =
+        greedy((struct sampling){.biases = heap, .n_biases = 1, .presence_penalty = 2, .repetition_penalty = 1.5f}, 3);
     free(heap);
     for (int i = 0; i < 5; i++)
         ck_assert_int_eq(next(s, copy), 1);
@@ -148,7 +156,8 @@ END_TEST
 START_TEST(logprobs_of_odd_logits)
 {
     struct token_choice c;
-    const float equal[] = {1, 1, 1, 1}, holes[] = {NAN, 0, -INFINITY, 0}, certain[] = {0, INFINITY, 5}, nothing[] = {-INFINITY, NAN};
+    const float equal[] = {1, 1, 1, 1}, holes[] = {NAN, 0, -INFINITY, 0}, certain[] = {0, INFINITY, 5},
+                nothing[] = {-INFINITY, NAN};
     logprobs_of(equal, 4, 3, 2, &c);
     ck_assert_int_eq(c.n_top, 2);
     ck_assert_int_eq(c.top[0].token, 0);
@@ -179,7 +188,8 @@ START_TEST(logprobs_are_the_same_everywhere)
     struct token_choice c;
     logprobs_of(logits, 1000, 500, 1, &c);
     ck_assert_int_eq(c.top[0].token, 321);
-    ck_assert_msg(c.chosen.logprob == -0x1.333430247e7f0p+3 && c.top[0].logprob == -0x1.270c3848fcfe0p+2, "%a %a", c.chosen.logprob, c.top[0].logprob);
+    ck_assert_msg(c.chosen.logprob == -0x1.333430247e7f0p+3 && c.top[0].logprob == -0x1.270c3848fcfe0p+2, "%a %a",
+        c.chosen.logprob, c.top[0].logprob);
 }
 END_TEST
 

@@ -113,9 +113,9 @@ static int match(const struct matcher *m, int i)
 
 START_TEST(pattern)
 {
-    static const char *const parts[] = {"a", "s", "t", "r", "e", "v", "l", "L", "M", "d", "S", "E", "'", "'", "'", " ", " ", " ", "\n", "\r", "\t",
-                                        "1", ".", "\xC5\xBF", "\xC2\xA0", "\xE2\x80\xA8", "\xC2\x85", "\xE4\xB8\xAD", "\xCC\x81", "\xC2\xB2",
-                                        "\xF0\x9F\x98\x80", "\xE2\x80\x8B", "\xD9\xA0", "\xFF", "\xE4\xB8", "\x80", "\xC4\xB1", "z"};
+    static const char *const parts[] = {"a", "s", "t", "r", "e", "v", "l", "L", "M", "d", "S", "E", "'", "'", "'", " ", " ", " ",
+        "\n", "\r", "\t", "1", ".", "\xC5\xBF", "\xC2\xA0", "\xE2\x80\xA8", "\xC2\x85", "\xE4\xB8\xAD", "\xCC\x81", "\xC2\xB2",
+        "\xF0\x9F\x98\x80", "\xE2\x80\x8B", "\xD9\xA0", "\xFF", "\xE4\xB8", "\x80", "\xC4\xB1", "z"};
     struct random r = {3};
     for (int round = 0; round < 400000; round++) {
         char text[MAX_CHARACTERS * 4] = "";
@@ -218,7 +218,8 @@ START_TEST(merging)
         memset(rank_of, 0xFF, sizeof rank_of);
         for (uint32_t rank = 0; rank < n_merges; rank++) {
             uint32_t left = random_below(&r, N_SYMBOLS), right = random_below(&r, N_SYMBOLS);
-            int32_t id = (int32_t)random_below(&r, N_SYMBOLS); /* also back to symbols that merge early: ranks need not grow with ids */
+            /* Also back to symbols that merge early: ranks need not grow with ids. */
+            int32_t id = (int32_t)random_below(&r, N_SYMBOLS);
             bpe_add(&b, (int32_t)left, (int32_t)right, rank, id);
             if (rank_of[left][right] == UINT32_MAX) {
                 rank_of[left][right] = rank;

@@ -1,5 +1,6 @@
-/* Logits against exact ones: a float64 forward pass over the same weights, made by a program that shares no code with any engine
- * (tests/data/logits/README.md). Every kernel level, several batch sizes and numbers of threads: close to the truth, and the same bits. */
+/* Logits against exact ones: a float64 forward pass over the same weights, made by a program
+ * that shares no code with any engine (tests/data/logits/README.md). Every kernel level,
+ * several batch sizes and numbers of threads: close to the truth, and the same bits. */
 #include "engine/model.h"
 
 #include <check.h>

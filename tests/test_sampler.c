@@ -1,4 +1,5 @@
-/* engine/sampler: against a plain reference that sorts everything, against the distributions it claims to draw from, and its properties. */
+/* engine/sampler: against a plain reference that sorts everything, against the distributions
+ * it claims to draw from, and its properties. */
 #include "engine/sampler.h"
 
 #include <check.h>
@@ -120,7 +121,10 @@ START_TEST(same_as_the_reference)
         int n = 1 + rand() % MOST;
         int kind = rand() % 4; /* smooth, with many ties, flat, one far above */
         for (int i = 0; i < n; i++)
-            logits[i] = kind == 0 ? 20 * random_float() - 10 : kind == 1 ? (float)(rand() % 5) : kind == 2 ? 3.0f : random_float();
+            logits[i] = kind == 0   ? 20 * random_float() - 10
+                        : kind == 1 ? (float)(rand() % 5)
+                        : kind == 2 ? 3.0f
+                                    : random_float();
         if (kind == 3)
             logits[rand() % n] = 60;
         struct sampling o = sampling_default();
@@ -138,8 +142,9 @@ START_TEST(same_as_the_reference)
         reference_seed(&r, o.seed);
         for (int draw = 0; draw < 8; draw++) {
             int32_t wanted = reference_next(&r, &o, logits, n, ids, p), got = sampler_next(s, logits);
-            ck_assert_msg(got == wanted, "round %d draw %d: token %d, reference %d (n %d kind %d temperature %g top_k %d top_p %g min_p %g)", round, draw, got,
-                          wanted, n, kind, (double)o.temperature, o.top_k, (double)o.top_p, (double)o.min_p);
+            ck_assert_msg(got == wanted,
+                "round %d draw %d: token %d, reference %d (n %d kind %d temperature %g top_k %d top_p %g min_p %g)", round, draw,
+                got, wanted, n, kind, (double)o.temperature, o.top_k, (double)o.top_p, (double)o.min_p);
         }
         sampler_free(s);
     }
@@ -153,8 +158,8 @@ static const struct sampling settings[] = {
 
 START_TEST(frequencies)
 {
-    /* Chi-square of 200,000 draws against the distribution the filters leave. The seed is fixed, so this passes always or never; a generator or a
-     * sum that is off by a per cent misses the bound (five standard deviations) by far. */
+    /* Chi-square of 200,000 draws against the distribution the filters leave. The seed is fixed, so this passes always or never;
+     * a generator or a sum that is off by a per cent misses the bound (five standard deviations) by far. */
     enum { N = 60, DRAWS = 200000 };
     float logits[N];
     int32_t ids[N];
@@ -269,7 +274,8 @@ END_TEST
 
 START_TEST(values_that_are_no_numbers)
 {
-    static const struct sampling ways[] = {WAY(0, 0, 1, 0, 1), WAY(1, 0, 1, 0, 1), WAY(1, 3, 1, 0, 1), WAY(1, 0, 0.9f, 0, 1), WAY(1, 0, 1, 0.1f, 1), WAY(1, 3, 0.9f, 0.1f, 1)};
+    static const struct sampling ways[] = {WAY(0, 0, 1, 0, 1), WAY(1, 0, 1, 0, 1), WAY(1, 3, 1, 0, 1), WAY(1, 0, 0.9f, 0, 1),
+        WAY(1, 0, 1, 0.1f, 1), WAY(1, 3, 0.9f, 0.1f, 1)};
     const float inf = INFINITY, nan = NAN;
     for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
         struct sampler *s = sampler_new(&ways[w], 6);
@@ -279,7 +285,8 @@ START_TEST(values_that_are_no_numbers)
             ck_assert(id == 2 || id == 4);
         }
         const float none[6] = {-inf, -inf, -inf, -inf, -inf, -inf}, odd[6] = {nan, nan, nan, nan, nan, nan};
-        const float one[6] = {nan, -inf, -inf, -3e38f, -inf, nan}, sure[6] = {1, nan, 3, inf, inf, -inf}, wide[6] = {-3e38f, 3e38f, 0, 1, 2, 3};
+        const float one[6] = {nan, -inf, -inf, -3e38f, -inf, nan}, sure[6] = {1, nan, 3, inf, inf, -inf},
+                    wide[6] = {-3e38f, 3e38f, 0, 1, 2, 3};
         ck_assert_int_eq(sampler_next(s, none), 0);
         ck_assert_int_eq(sampler_next(s, odd), 0);
         ck_assert_int_eq(sampler_next(s, one), 3);
@@ -288,8 +295,9 @@ START_TEST(values_that_are_no_numbers)
         sampler_free(s);
     }
     /* Options that are no numbers still give a token, and an allowed one. */
-    static const struct sampling odd_options[] = {WAY(NAN, 0, 1, 0, 1), WAY(-1, 0, 1, 0, 1), WAY(1, -5, 1, 0, 1), WAY(1, 0, NAN, 0, 1), WAY(1, 0, -1, 0, 1), WAY(1, 0, 1, NAN, 1),
-                                                  WAY(INFINITY, 0, 1, 0, 1), WAY(INFINITY, 3, 0.5f, 0, 1), WAY(1e-45f, 0, 0.5f, 0, 1), WAY(1, 0, 2, -3, 1)};
+    static const struct sampling odd_options[] = {WAY(NAN, 0, 1, 0, 1), WAY(-1, 0, 1, 0, 1), WAY(1, -5, 1, 0, 1),
+        WAY(1, 0, NAN, 0, 1), WAY(1, 0, -1, 0, 1), WAY(1, 0, 1, NAN, 1), WAY(INFINITY, 0, 1, 0, 1), WAY(INFINITY, 3, 0.5f, 0, 1),
+        WAY(1e-45f, 0, 0.5f, 0, 1), WAY(1, 0, 2, -3, 1)};
     const float logits[6] = {0, 1, 2, -INFINITY, 2, 1};
     for (size_t w = 0; w < sizeof odd_options / sizeof odd_options[0]; w++) {
         struct sampler *s = sampler_new(&odd_options[w], 6);
@@ -327,7 +335,8 @@ START_TEST(draws_are_the_same_everywhere)
     for (int i = 0; i < 1000; i++)
         logits[i] = (float)((i * 7919) % 1000) / 100.0f;
     static const struct sampling ways[3] = {WAY(0.8f, 0, 1, 0, 42), WAY(0.8f, 40, 0.95f, 0, 42), WAY(1.7f, 0, 0.9f, 0.01f, 42)};
-    static const int32_t wanted[3][8] = {{99, 383, 669, 926, 988, 778, 718, 853}, {963, 173, 704, 235, 198, 988, 346, 272}, {494, 791, 681, 942, 17, 200, 817, 645}};
+    static const int32_t wanted[3][8] = {{99, 383, 669, 926, 988, 778, 718, 853}, {963, 173, 704, 235, 198, 988, 346, 272},
+        {494, 791, 681, 942, 17, 200, 817, 645}};
     for (int w = 0; w < 3; w++) {
         struct sampler *s = sampler_new(&ways[w], 1000);
         for (int i = 0; i < 8; i++)

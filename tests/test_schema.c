@@ -46,8 +46,12 @@ struct row {
 
 static const struct row rows[] = {
     /* any value */
-    {"true", {"+null", "+true", "+false", "+0", "+-1.5e-7", "+\"\"", "+[]", "+{}", "+[1,2]", "+{\"a\":[{}]}", "-nul ", "-+1", "-01", "-.5", "~1.", "~1e", "-[1,]", "-{,}", "-{\"a\"}", "-'x'"}},
-    {"{}", {"+[ 1, 2 ]", "+[\n  1,\n  2\n]", "-[\t1]", "-[  1]", "- 1", "-1 ", "-{\"a\" :1}", "+{\"a\": 1}", "-{\"a\":  1}", "~[[[[", "-]"}},
+    {"true",
+     {"+null", "+true", "+false", "+0", "+-1.5e-7", "+\"\"", "+[]", "+{}", "+[1,2]", "+{\"a\":[{}]}", "-nul ", "-+1", "-01",
+      "-.5", "~1.", "~1e", "-[1,]", "-{,}", "-{\"a\"}", "-'x'"}},
+    {"{}",
+     {"+[ 1, 2 ]", "+[\n  1,\n  2\n]", "-[\t1]", "-[  1]", "- 1", "-1 ", "-{\"a\" :1}", "+{\"a\": 1}", "-{\"a\":  1}", "~[[[[",
+      "-]"}},
     /* types */
     {"{\"type\":\"null\"}", {"+null", "-true", "-0", "-\"null\"", "~nu"}},
     {"{\"type\":\"boolean\"}", {"+true", "+false", "-null", "-1"}},
@@ -57,82 +61,124 @@ static const struct row rows[] = {
     {"{\"type\":\"object\"}", {"+{}", "-[]", "-1", "+{\"a\": {\"b\": []}}"}},
     {"{\"type\":\"array\"}", {"+[]", "-{}", "+[[],{}]"}},
     /* strings */
-    {"{\"type\":\"string\"}", {"+\"\"", "+\"a\\n\\u00e9\\/\"", "+\"\xC3\xA9\xF0\x9F\x98\x80\"", "-\"\n\"", "-\"\\x\"", "-\"\\ud800\"", "-\"\\udc00\"", "-\"\\ud83dx", "+\"\\ud83d\\ude00\"", "+\"\\uD83D\\uDE00\"",
-                             "-\"\xC0\x80", "-\"\xED\xA0\x80", "-\"\xF4\x90", "-\"\x80", "-\"\xE0\x80", "~\"\xE2\x82", "-\"\xE2\"", "-\"\xFF"}},
-    {"{\"type\":\"string\",\"minLength\":2,\"maxLength\":3}", {"-\"a\"", "+\"ab\"", "+\"abc\"", "-\"abcd", "+\"\xF0\x9F\x98\x80\xC3\xA9\"", "-\"\xC3\xA9\"", "+\"\\ud83d\\ude00x\"", "-\"\\ud83d\\ude00\"", "+\"\\n\\n\"", "-\"\""}},
+    {"{\"type\":\"string\"}",
+     {"+\"\"", "+\"a\\n\\u00e9\\/\"", "+\"\xC3\xA9\xF0\x9F\x98\x80\"", "-\"\n\"", "-\"\\x\"", "-\"\\ud800\"", "-\"\\udc00\"",
+      "-\"\\ud83dx", "+\"\\ud83d\\ude00\"", "+\"\\uD83D\\uDE00\"", "-\"\xC0\x80", "-\"\xED\xA0\x80", "-\"\xF4\x90", "-\"\x80",
+      "-\"\xE0\x80", "~\"\xE2\x82", "-\"\xE2\"", "-\"\xFF"}},
+    {"{\"type\":\"string\",\"minLength\":2,\"maxLength\":3}",
+     {"-\"a\"", "+\"ab\"", "+\"abc\"", "-\"abcd", "+\"\xF0\x9F\x98\x80\xC3\xA9\"", "-\"\xC3\xA9\"", "+\"\\ud83d\\ude00x\"",
+      "-\"\\ud83d\\ude00\"", "+\"\\n\\n\"", "-\"\""}},
     {"{\"type\":\"string\",\"maxLength\":0}", {"+\"\"", "-\"a"}},
-    {"{\"type\":\"string\",\"pattern\":\"^[A-Z]{2}\\\\d+$\"}", {"+\"AB1\"", "+\"AB123\"", "-\"AB\"", "-\"A1", "-\"ab", "-\"AB1x"}},
+    {"{\"type\":\"string\",\"pattern\":\"^[A-Z]{2}\\\\d+$\"}",
+     {"+\"AB1\"", "+\"AB123\"", "-\"AB\"", "-\"A1", "-\"ab", "-\"AB1x"}},
     {"{\"type\":\"string\",\"pattern\":\"b+\"}", {"+\"abba\"", "+\"b\"", "-\"aaa\"", "~\"aaa", "-\"\""}},
     {"{\"type\":\"string\",\"pattern\":\"^a|b$\"}", {"+\"ax\"", "+\"xb\"", "-\"xa\"", "-\"bx\"", "+\"b\""}},
     {"{\"type\":\"string\",\"pattern\":\"^\\\"\\\\\\\\\\n$\"}", {"+\"\\\"\\\\\\n\"", "-\"\\\\", "~\"\\\"\\\\"}},
-    {"{\"type\":\"string\",\"pattern\":\"^[^a]$\"}", {"+\"b\"", "+\"\\n\"", "+\"\\u0001\"", "+\"\xF4\x8F\xBF\xBF\"", "-\"a", "-\"\x01", "-\"bb"}},
+    {"{\"type\":\"string\",\"pattern\":\"^[^a]$\"}",
+     {"+\"b\"", "+\"\\n\"", "+\"\\u0001\"", "+\"\xF4\x8F\xBF\xBF\"", "-\"a", "-\"\x01", "-\"bb"}},
     {"{\"type\":\"string\",\"pattern\":\"^.$\"}", {"+\"x\"", "-\"\\n", "+\"\\t\"", "-\"\xE2\x80\xA8\"", "+\"\xE2\x80\xA7\""}},
-    {"{\"type\":\"string\",\"pattern\":\"^a*$\",\"minLength\":2,\"maxLength\":4}", {"-\"a\"", "+\"aa\"", "+\"aaaa\"", "-\"aaaaa"}},
-    {"{\"type\":\"string\",\"pattern\":\"^(ab)*$\",\"minLength\":3,\"maxLength\":5}", {"+\"abab\"", "-\"ab\"", "-\"ababa", "~\"a"}},
+    {"{\"type\":\"string\",\"pattern\":\"^a*$\",\"minLength\":2,\"maxLength\":4}",
+     {"-\"a\"", "+\"aa\"", "+\"aaaa\"", "-\"aaaaa"}},
+    {"{\"type\":\"string\",\"pattern\":\"^(ab)*$\",\"minLength\":3,\"maxLength\":5}",
+     {"+\"abab\"", "-\"ab\"", "-\"ababa", "~\"a"}},
     {"{\"type\":\"string\",\"pattern\":\"^\\\\u{1F600}$\"}", {"+\"\xF0\x9F\x98\x80\"", "-\"\xF0\x9F\x98\x81"}},
-    {"{\"type\":\"string\",\"format\":\"date\"}", {"+\"2024-02-29\"", "-\"2023-02-29", "-\"1900-02-29", "+\"2000-02-29\"", "-\"2024-13", "-\"2024-04-31", "-\"0000-01-01", "+\"0004-02-29\"", "+\"9999-12-31\""}},
-    {"{\"type\":\"string\",\"format\":\"time\"}", {"+\"23:59:59Z\"", "-\"24:", "+\"00:00:00.123+05:30\"", "-\"12:00:00\"", "-\"12:00:60", "-\"12:00:00+24"}},
-    {"{\"type\":\"string\",\"format\":\"date-time\"}", {"+\"2024-02-29T12:00:00Z\"", "-\"2024-02-29 ", "-\"2024-02-29T12:00:00\""}},
+    {"{\"type\":\"string\",\"format\":\"date\"}",
+     {"+\"2024-02-29\"", "-\"2023-02-29", "-\"1900-02-29", "+\"2000-02-29\"", "-\"2024-13", "-\"2024-04-31", "-\"0000-01-01",
+      "+\"0004-02-29\"", "+\"9999-12-31\""}},
+    {"{\"type\":\"string\",\"format\":\"time\"}",
+     {"+\"23:59:59Z\"", "-\"24:", "+\"00:00:00.123+05:30\"", "-\"12:00:00\"", "-\"12:00:60", "-\"12:00:00+24"}},
+    {"{\"type\":\"string\",\"format\":\"date-time\"}",
+     {"+\"2024-02-29T12:00:00Z\"", "-\"2024-02-29 ", "-\"2024-02-29T12:00:00\""}},
     {"{\"type\":\"string\",\"format\":\"uuid\"}", {"+\"123e4567-e89b-12d3-a456-42661417400F\"", "-\"123e4567e", "-\"g"}},
-    {"{\"type\":\"string\",\"format\":\"ipv4\"}", {"+\"0.0.0.0\"", "+\"255.255.255.255\"", "-\"256", "-\"01", "-\"1.2.3\"", "-\"1.2.3.4.", "~\"1.2.3.4"}},
-    {"{\"type\":\"string\",\"format\":\"email\"}", {"+\"a.b+c@example.org\"", "-\"a@b\"", "-\".a", "-\"a..", "-\"a@-", "-\"a@b.c-\"", "-\"a b"}},
-    {"{\"type\":\"string\",\"format\":\"uri\"}", {"+\"https://example.org/a/b?c=d#e\"", "+\"urn:isbn:123\"", "+\"mailto:a@b.c\"", "-\"/relative", "-\"a b", "~\"http:", "-\"http://a/%zz"}},
+    {"{\"type\":\"string\",\"format\":\"ipv4\"}",
+     {"+\"0.0.0.0\"", "+\"255.255.255.255\"", "-\"256", "-\"01", "-\"1.2.3\"", "-\"1.2.3.4.", "~\"1.2.3.4"}},
+    {"{\"type\":\"string\",\"format\":\"email\"}",
+     {"+\"a.b+c@example.org\"", "-\"a@b\"", "-\".a", "-\"a..", "-\"a@-", "-\"a@b.c-\"", "-\"a b"}},
+    {"{\"type\":\"string\",\"format\":\"uri\"}",
+     {"+\"https://example.org/a/b?c=d#e\"", "+\"urn:isbn:123\"", "+\"mailto:a@b.c\"", "-\"/relative", "-\"a b", "~\"http:",
+      "-\"http://a/%zz"}},
     {"{\"maxLength\":1}", {"+5", "+\"a\"", "-\"ab", "+{}", "+[\"abc\"]"}},
     /* numbers */
-    {"{\"type\":\"integer\",\"minimum\":-5,\"maximum\":123}", {"+-5", "--6", "+0", "+123", "-124", "-13x", "+99", "-200", "--0", "-1000"}},
+    {"{\"type\":\"integer\",\"minimum\":-5,\"maximum\":123}",
+     {"+-5", "--6", "+0", "+123", "-124", "-13x", "+99", "-200", "--0", "-1000"}},
     {"{\"type\":\"integer\",\"minimum\":10}", {"-9 ", "+10", "+99", "+100", "-1.", "-09", "~1", "+999999999999999"}},
     {"{\"type\":\"integer\",\"exclusiveMinimum\":1,\"exclusiveMaximum\":4}", {"-1 ", "+2", "+3", "-4", "-0"}},
     {"{\"type\":\"integer\",\"minimum\":1.5,\"maximum\":3.5}", {"-1 ", "+2", "+3", "-4"}},
     {"{\"type\":\"integer\",\"maximum\":-10}", {"+-10", "+-99", "~-9", "-0", "-1", "+-100", "~-"}},
-    {"{\"type\":\"integer\",\"minimum\":1234,\"maximum\":56789}", {"+1234", "~123", "-1233}", "+9999", "+10000", "+56789", "-5679x", "-56790", "-567890", "+5679"}},
-    {"{\"type\":\"integer\",\"minimum\":100000000000000000}", {"+100000000000000000", "+999999999999999999", "-1000000000000000000"}},
-    {"{\"type\":\"number\",\"minimum\":0,\"maximum\":1}", {"+0", "+1", "+0.5", "+1.0", "-1.1", "-2", "-1e", "+0.99999999999999", "--1"}},
+    {"{\"type\":\"integer\",\"minimum\":1234,\"maximum\":56789}",
+     {"+1234", "~123", "-1233}", "+9999", "+10000", "+56789", "-5679x", "-56790", "-567890", "+5679"}},
+    {"{\"type\":\"integer\",\"minimum\":100000000000000000}",
+     {"+100000000000000000", "+999999999999999999", "-1000000000000000000"}},
+    {"{\"type\":\"number\",\"minimum\":0,\"maximum\":1}",
+     {"+0", "+1", "+0.5", "+1.0", "-1.1", "-2", "-1e", "+0.99999999999999", "--1"}},
     {"{\"type\":\"number\",\"exclusiveMinimum\":0}", {"~0", "~0.0", "+0.01", "+1", "+12.5", "--"}},
     {"{\"type\":\"number\",\"minimum\":-2,\"exclusiveMaximum\":3}", {"+-2", "+-1.5", "--2.5", "+2.9", "-3", "+0", "+-2.0"}},
     /* enum, const */
-    {"{\"enum\":[\"a\",\"ab\",1,null,[1,2],{\"x\":\"\\n\"}]}", {"+\"a\"", "+\"ab\"", "+1", "+null", "+[1, 2]", "+{\"x\": \"\\n\"}", "-\"b", "-2", "-[1,2]", "-1.0"}},
+    {"{\"enum\":[\"a\",\"ab\",1,null,[1,2],{\"x\":\"\\n\"}]}",
+     {"+\"a\"", "+\"ab\"", "+1", "+null", "+[1, 2]", "+{\"x\": \"\\n\"}", "-\"b", "-2", "-[1,2]", "-1.0"}},
     {"{\"const\":\"q\\\"\\u00e9\"}", {"+\"q\\\"\xC3\xA9\"", "-\"q\"\xC3"}},
     {"{\"enum\":[1,2,\"x\"],\"type\":\"integer\",\"minimum\":2}", {"+2", "-1", "-\"x"}},
-    {"{\"enum\":[{\"a\":1},{\"a\":\"x\"}],\"properties\":{\"a\":{\"type\":\"string\"}}}", {"+{\"a\": \"x\"}", "~{\"a\": ", "-{\"a\": 1"}},
+    {"{\"enum\":[{\"a\":1},{\"a\":\"x\"}],\"properties\":{\"a\":{\"type\":\"string\"}}}",
+     {"+{\"a\": \"x\"}", "~{\"a\": ", "-{\"a\": 1"}},
     {"{\"const\":null}", {"+null", "-1"}},
     /* arrays */
-    {"{\"type\":\"array\",\"items\":{\"type\":\"boolean\"},\"minItems\":1,\"maxItems\":2}", {"-[]", "+[true]", "+[true,false]", "-[true,true,", "-[1"}},
+    {"{\"type\":\"array\",\"items\":{\"type\":\"boolean\"},\"minItems\":1,\"maxItems\":2}",
+     {"-[]", "+[true]", "+[true,false]", "-[true,true,", "-[1"}},
     {"{\"type\":\"array\",\"maxItems\":0}", {"+[]", "-[1"}},
     {"{\"type\":\"array\",\"items\":false}", {"+[]", "-[1"}},
-    {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"null\"}]}", {"+[]", "+[1]", "+[1,null]", "+[1,null,\"x\",2]", "-[null", "-[1,2"}},
-    {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"null\"}],\"items\":false,\"minItems\":2}", {"-[]", "-[1]", "+[1, null]", "-[1,null,"}},
-    {"{\"type\":\"array\",\"prefixItems\":[{\"const\":1},{\"const\":2},{\"const\":3}],\"maxItems\":2}", {"+[]", "+[1]", "+[1,2]", "-[1,2,"}},
-    {"{\"type\":\"array\",\"prefixItems\":[{\"const\":1}],\"items\":{\"const\":2},\"minItems\":3,\"maxItems\":4}", {"-[1]", "-[1,2]", "+[1,2,2]", "+[1,2,2,2]", "-[1,2,2,2,"}},
-    {"{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"const\":1},\"maxItems\":1},\"maxItems\":2}", {"+[[1],[]]", "-[[1,", "-[[],[],"}},
+    {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"null\"}]}",
+     {"+[]", "+[1]", "+[1,null]", "+[1,null,\"x\",2]", "-[null", "-[1,2"}},
+    {"{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"null\"}],\"items\":false,\"minItems\":2}",
+     {"-[]", "-[1]", "+[1, null]", "-[1,null,"}},
+    {"{\"type\":\"array\",\"prefixItems\":[{\"const\":1},{\"const\":2},{\"const\":3}],\"maxItems\":2}",
+     {"+[]", "+[1]", "+[1,2]", "-[1,2,"}},
+    {"{\"type\":\"array\",\"prefixItems\":[{\"const\":1}],\"items\":{\"const\":2},\"minItems\":3,\"maxItems\":4}",
+     {"-[1]", "-[1,2]", "+[1,2,2]", "+[1,2,2,2]", "-[1,2,2,2,"}},
+    {"{\"type\":\"array\",\"items\":{\"type\":\"array\",\"items\":{\"const\":1},\"maxItems\":1},\"maxItems\":2}",
+     {"+[[1],[]]", "-[[1,", "-[[],[],"}},
     /* objects */
-    {"{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1},\"b\":{\"const\":2},\"c\":{\"const\":3}},\"required\":[\"b\"],\"additionalProperties\":false}",
-     {"+{\"b\":2}", "+{\"a\":1,\"b\":2}", "+{\"b\":2,\"c\":3}", "+{\"a\": 1, \"b\": 2, \"c\": 3}", "-{\"a\":1}", "-{\"b\":2,\"a\"", "-{}", "-{\"c\"", "-{\"b\":1", "-{\"b\":2,}", "-{\"b\":2,\"b\"", "-{\"d"}},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1},\"b\":{\"const\":2},\"c\":{\"const\":3}},\"required\":[\"b\"],"
+     "\"additionalProperties\":false}",
+     {"+{\"b\":2}", "+{\"a\":1,\"b\":2}", "+{\"b\":2,\"c\":3}", "+{\"a\": 1, \"b\": 2, \"c\": 3}", "-{\"a\":1}",
+      "-{\"b\":2,\"a\"", "-{}", "-{\"c\"", "-{\"b\":1", "-{\"b\":2,}", "-{\"b\":2,\"b\"", "-{\"d"}},
     {"{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1}},\"additionalProperties\":{\"const\":0}}",
-     {"+{}", "+{\"a\":1}", "+{\"b\":0}", "+{\"a\":1,\"b\":0,\"ab\":0,\"\":0}", "-{\"a\":0", "-{\"b\":1", "-{\"b\":0,\"a\":", "-{\"a\":1,\"a\":", "+{\"\\\"\":0}", "-{\"\\u0061\""}},
-    {"{\"type\":\"object\",\"properties\":{\"a\\\"\\n\":{}},\"required\":[\"a\\\"\\n\"],\"additionalProperties\":false}", {"+{\"a\\\"\\n\":1}", "-{\"a\":"}},
-    {"{\"type\":\"object\",\"required\":[\"z\",\"y\"],\"additionalProperties\":{\"type\":\"integer\"}}", {"+{\"z\":1,\"y\":2}", "+{\"z\":1,\"y\":2,\"x\":3}", "-{\"y\"", "-{\"z\":1}", "-{\"z\":true"}},
-    {"{\"type\":\"object\",\"patternProperties\":{\"^i\":{\"type\":\"integer\"},\"s$\":{\"type\":\"string\"}},\"additionalProperties\":false}",
+     {"+{}", "+{\"a\":1}", "+{\"b\":0}", "+{\"a\":1,\"b\":0,\"ab\":0,\"\":0}", "-{\"a\":0", "-{\"b\":1", "-{\"b\":0,\"a\":",
+      "-{\"a\":1,\"a\":", "+{\"\\\"\":0}", "-{\"\\u0061\""}},
+    {"{\"type\":\"object\",\"properties\":{\"a\\\"\\n\":{}},\"required\":[\"a\\\"\\n\"],\"additionalProperties\":false}",
+     {"+{\"a\\\"\\n\":1}", "-{\"a\":"}},
+    {"{\"type\":\"object\",\"required\":[\"z\",\"y\"],\"additionalProperties\":{\"type\":\"integer\"}}",
+     {"+{\"z\":1,\"y\":2}", "+{\"z\":1,\"y\":2,\"x\":3}", "-{\"y\"", "-{\"z\":1}", "-{\"z\":true"}},
+    {"{\"type\":\"object\",\"patternProperties\":{\"^i\":{\"type\":\"integer\"},\"s$\":{\"type\":\"string\"}},"
+     "\"additionalProperties\":false}",
      {"+{\"i\":1}", "+{\"s\":\"x\"}", "-{\"is\":1", "-{\"is\":\"", "-{\"q\":", "-{\"i\":\"x", "+{\"i\":1,\"xs\":\"\"}", "+{}"}},
-    {"{\"type\":\"object\",\"properties\":{\"ix\":{\"minimum\":5}},\"patternProperties\":{\"^i\":{\"type\":\"integer\"}}}", {"+{\"ix\":5}", "-{\"ix\":4}", "-{\"ix\":\"", "+{\"iy\":4}", "+{\"q\":\"x\"}"}},
-    {"{\"type\":\"object\",\"properties\":{\"a\":false},\"additionalProperties\":{\"type\":\"null\"}}", {"+{}", "-{\"a\":", "+{\"b\":null}"}},
+    {"{\"type\":\"object\",\"properties\":{\"ix\":{\"minimum\":5}},\"patternProperties\":{\"^i\":{\"type\":\"integer\"}}}",
+     {"+{\"ix\":5}", "-{\"ix\":4}", "-{\"ix\":\"", "+{\"iy\":4}", "+{\"q\":\"x\"}"}},
+    {"{\"type\":\"object\",\"properties\":{\"a\":false},\"additionalProperties\":{\"type\":\"null\"}}",
+     {"+{}", "-{\"a\":", "+{\"b\":null}"}},
     /* combining */
     {"{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"string\",\"maxLength\":1}]}", {"+5", "+\"a\"", "-\"ab", "-null"}},
-    {"{\"type\":\"integer\",\"anyOf\":[{\"maximum\":3},{\"minimum\":8}],\"minimum\":2,\"maximum\":9}", {"+2", "+3", "-4", "-7", "+8", "+9", "-1"}},
+    {"{\"type\":\"integer\",\"anyOf\":[{\"maximum\":3},{\"minimum\":8}],\"minimum\":2,\"maximum\":9}",
+     {"+2", "+3", "-4", "-7", "+8", "+9", "-1"}},
     {"{\"allOf\":[{\"type\":\"integer\"},{\"minimum\":3},{\"allOf\":[{\"maximum\":5}]}]}", {"-2", "+3", "+5", "-6", "-\""}},
     {"{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"string\"}]}", {"+1", "+\"a\"", "-null"}},
-    {"{\"oneOf\":[{\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"],\"type\":\"object\"},{\"properties\":{\"k\":{\"const\":2}},\"required\":[\"k\"],\"type\":\"object\"}]}",
+    {"{\"oneOf\":[{\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"],\"type\":\"object\"},"
+     "{\"properties\":{\"k\":{\"const\":2}},\"required\":[\"k\"],\"type\":\"object\"}]}",
      {"+{\"k\":1}", "+{\"k\":2,\"x\":[]}", "-{\"k\":3", "-{}"}},
-    {"{\"allOf\":[{\"properties\":{\"a\":{\"type\":\"integer\"}},\"additionalProperties\":false},{\"properties\":{\"b\":{}}}],\"type\":\"object\"}", {"+{}", "+{\"a\":1}", "-{\"b\"", "-{\"c\""}},
-    {"{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1},\"b\":{\"const\":2}},\"anyOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}],\"additionalProperties\":false}",
+    {"{\"allOf\":[{\"properties\":{\"a\":{\"type\":\"integer\"}},\"additionalProperties\":false},{\"properties\":{\"b\":{}}}],"
+     "\"type\":\"object\"}", {"+{}", "+{\"a\":1}", "-{\"b\"", "-{\"c\""}},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1},\"b\":{\"const\":2}},\"anyOf\":[{\"required\":[\"a\"]},"
+     "{\"required\":[\"b\"]}],\"additionalProperties\":false}",
      {"+{\"a\":1}", "+{\"b\":2}", "+{\"a\":1,\"b\":2}", "-{}"}},
     /* references */
     {"{\"$ref\":\"#/$defs/a~1b%25\",\"$defs\":{\"a/b%\":{\"const\":1}}}", {"+1", "-2"}},
     {"{\"$ref\":\"#/$defs/x\",\"maximum\":3,\"$defs\":{\"x\":{\"type\":\"integer\",\"minimum\":2}}}", {"-1", "+2", "+3", "-4"}},
     {"{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"maxItems\":1}", {"+[[[[]]]]", "-[[],", "-[1"}},
-    {"{\"$defs\":{\"n\":{\"type\":\"object\",\"properties\":{\"n\":{\"anyOf\":[{\"$ref\":\"#/$defs/n\"},{\"type\":\"null\"}]}},\"required\":[\"n\"],\"additionalProperties\":false}},\"$ref\":\"#/$defs/n\"}",
+    {"{\"$defs\":{\"n\":{\"type\":\"object\",\"properties\":{\"n\":{\"anyOf\":[{\"$ref\":\"#/$defs/n\"},{\"type\":\"null\"}]}},"
+     "\"required\":[\"n\"],\"additionalProperties\":false}},\"$ref\":\"#/$defs/n\"}",
      {"+{\"n\":{\"n\":null}}", "-{\"n\":{}", "~{\"n\":{\"n\":{"}},
     {"{\"anyOf\":[{\"$ref\":\"#/anyOf/1\"},{\"const\":4}]}", {"+4", "-5"}},
-    {"{\"title\":\"t\",\"description\":\"d\",\"default\":1,\"examples\":[1],\"$schema\":\"s\",\"$id\":\"i\",\"$comment\":\"c\",\"deprecated\":true,\"readOnly\":true,\"writeOnly\":false,\"x-y\":1,"
+    {"{\"title\":\"t\",\"description\":\"d\",\"default\":1,\"examples\":[1],\"$schema\":\"s\",\"$id\":\"i\",\"$comment\":\"c\","
+     "\"deprecated\":true,\"readOnly\":true,\"writeOnly\":false,\"x-y\":1,"
      "\"uniqueItems\":false,\"minProperties\":0,\"const\":7}", {"+7", "-8"}},
 };
 
@@ -143,7 +189,8 @@ START_TEST(accepts_and_rejects)
     for (size_t k = 0; k < sizeof row->texts / sizeof *row->texts && row->texts[k]; k++) {
         const char *text = row->texts[k];
         char got = run(g, text + 1);
-        /* A text that is no member yet, but could become one, is not rejected: only where '-' ends in the middle of a number is the difference lost. */
+        /* A text that is no member yet, but could become one, is not rejected: only where '-' ends
+         * in the middle of a number is the difference lost. */
         ck_assert_msg(got == *text, "%s: %s: expected %c, got %c", row->schema, text + 1, *text, got);
         /* Every beginning of a text that can be is possible. */
         for (size_t n = strlen(text); got != '-' && n-- > 1;) {
@@ -198,7 +245,8 @@ static const struct {
     {"{\"type\":\"integer\",\"minimum\":1e30}", "/minimum", "18 digits"},
     {"{\"exclusiveMinimum\":true}", "/exclusiveMinimum", "a number"},
     {"{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", "/oneOf", "two of its alternatives"},
-    {"{\"oneOf\":[{\"type\":\"string\",\"format\":\"date\"},{\"type\":\"string\",\"format\":\"email\"}]}", "/oneOf", "two of its alternatives"},
+    {"{\"oneOf\":[{\"type\":\"string\",\"format\":\"date\"},{\"type\":\"string\",\"format\":\"email\"}]}", "/oneOf",
+        "two of its alternatives"},
     {"{\"oneOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}", "/oneOf", "two of its alternatives"},
     {"false", "", "no value"},
     {"{\"type\":\"integer\",\"minimum\":2,\"maximum\":1}", "", "no value"},
@@ -301,7 +349,8 @@ START_TEST(hostile_schemas_are_bounded)
         add(&t, "%s{\"anyOf\":[{\"required\":[\"a%d\"]},{\"required\":[\"b%d\"]}]}", i ? "," : "", i, i);
     add(&t, "]}");
     survives(&t, false);
-    add(&t, "{\"type\":\"array\",\"maxItems\":1000000000,\"minItems\":999999999,\"items\":{\"type\":\"string\",\"minLength\":100000,\"maxLength\":1000000000}}");
+    add(&t, "{\"type\":\"array\",\"maxItems\":1000000000,\"minItems\":999999999,\"items\":{\"type\":\"string\","
+        "\"minLength\":100000,\"maxLength\":1000000000}}");
     survives(&t, true);
     add(&t, "{\"type\":\"string\",\"pattern\":\"^a+$\",\"maxLength\":1000000}");
     survives(&t, false);
@@ -327,7 +376,8 @@ END_TEST
 
 /* ---- whole answers ---- */
 
-static const char weather[] = "{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\"}},\"required\":[\"city\"],\"additionalProperties\":false}";
+static const char weather[] = "{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\"}},\"required\":[\"city\"],"
+    "\"additionalProperties\":false}";
 #define CALL(name, arguments) "<tool_call>\n{\"name\": \"" name "\", \"arguments\": " arguments "}\n</tool_call>"
 
 START_TEST(tool_calls)

@@ -1,4 +1,5 @@
-/* quern-server end to end, one process for all tests: the API over real sockets. QUERN_SERVER names the program; run in the project's root. */
+/* quern-server end to end, one process for all tests: the API over real sockets.
+ * QUERN_SERVER names the program; run in the project's root. */
 #include "tests/server_fixture.h"
 
 #include <check.h>
@@ -245,8 +246,9 @@ START_TEST(streams)
     /* HTTP/1.0 knows no chunks: the end of the connection is the end of the stream. */
     static const char body[] = "{" STORY ",\"max_tokens\":60,\"temperature\":0,\"stream\":true}";
     char head[256];
-    snprintf(head, sizeof head, "POST " CHAT " HTTP/1.0\r\nContent-Type: application/json\r\nConnection: keep-alive\r\nContent-Length: %zu\r\n\r\n",
-             sizeof body - 1);
+    snprintf(head, sizeof head,
+        "POST " CHAT " HTTP/1.0\r\nContent-Type: application/json\r\nConnection: keep-alive\r\nContent-Length: %zu\r\n\r\n",
+        sizeof body - 1);
     struct client c = client_open(server.port);
     client_text(&c, head);
     client_text(&c, body);
@@ -273,13 +275,18 @@ START_TEST(conversations)
 {
 #define END ",\"max_tokens\":1,\"temperature\":0}"
     int64_t plain = prompt_tokens("{\"messages\":[{\"role\":\"user\",\"content\":\"a\\nb\"}]" END);
-    ck_assert_int_eq(plain, prompt_tokens("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]}]" END));
-    int64_t system = prompt_tokens("{\"messages\":[{\"role\":\"system\",\"content\":\"Hi\"},{\"role\":\"user\",\"content\":\"a\\nb\"}]" END);
+    ck_assert_int_eq(plain, prompt_tokens("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
+        "{\"type\":\"text\",\"text\":\"b\"}]}]" END));
+    int64_t system =
+        prompt_tokens("{\"messages\":[{\"role\":\"system\",\"content\":\"Hi\"},{\"role\":\"user\",\"content\":\"a\\nb\"}]" END);
     ck_assert_int_lt(system, plain); /* it takes the place of the default one */
-    ck_assert_int_eq(system, prompt_tokens("{\"messages\":[{\"role\":\"developer\",\"content\":\"Hi\"},{\"role\":\"user\",\"content\":\"a\\nb\"}]" END));
+    ck_assert_int_eq(
+        system, prompt_tokens(
+                    "{\"messages\":[{\"role\":\"developer\",\"content\":\"Hi\"},{\"role\":\"user\",\"content\":\"a\\nb\"}]" END));
     /* A control token typed by a user is text: several tokens, not one. */
     ck_assert_int_gt(prompt_tokens("{\"messages\":[{\"role\":\"user\",\"content\":\"a\\nb<|im_end|>\"}]" END), plain + 2);
-#define TOOLS ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"d\",\"parameters\":{\"type\":\"object\",\"properties\":{}}}}]"
+#define TOOLS ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"d\"," \
+    "\"parameters\":{\"type\":\"object\",\"properties\":{}}}}]"
 #define PLAIN "{\"messages\":[{\"role\":\"user\",\"content\":\"a\\nb\"}]"
     int64_t tools = prompt_tokens(PLAIN TOOLS END);
     ck_assert_int_gt(tools, plain + 50);
@@ -287,8 +294,10 @@ START_TEST(conversations)
     ck_assert_int_eq(prompt_tokens(PLAIN TOOLS ",\"tool_choice\":\"none\"" END), plain);
     ck_assert_int_eq(prompt_tokens(PLAIN ",\"tools\":[]" END), plain);
     /* Arguments are written as the template writes them, however the client spaced them. */
-#define CALL(arguments) "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":null,\"refusal\":null,\"tool_calls\":[{\"id\":\"c1\"," \
-                        "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":" arguments "}}]},{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"3\"}]" TOOLS END
+#define CALL(arguments) "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":null," \
+                        "\"refusal\":null,\"tool_calls\":[{\"id\":\"c1\"," \
+                        "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":" arguments "}}]},{\"role\":\"tool\"," \
+                        "\"tool_call_id\":\"c1\",\"content\":\"3\"}]" TOOLS END
     int64_t called = prompt_tokens(CALL("\"{\\\"a\\\":1,\\\"b\\\":[2]}\""));
     ck_assert_int_gt(called, tools);
     ck_assert_int_eq(called, prompt_tokens(CALL("\"{ \\\"a\\\" : 1 , \\\"b\\\" : [ 2 ] }\"")));
@@ -298,13 +307,17 @@ START_TEST(conversations)
 END_TEST
 
 static const char *const accepted[] = {
-    "\"model\":\"gpt-4o\",\"user\":\"u\",\"metadata\":{\"a\":\"b\"},\"store\":false,\"service_tier\":\"auto\",\"safety_identifier\":\"s\"",
+    "\"model\":\"gpt-4o\",\"user\":\"u\",\"metadata\":{\"a\":\"b\"},\"store\":false,\"service_tier\":\"auto\","
+    "\"safety_identifier\":\"s\"",
     "\"prompt_cache_key\":\"k\",\"prompt_cache_retention\":\"24h\",\"cache_prompt\":true",
-    "\"n\":1,\"logprobs\":false,\"top_logprobs\":0,\"logit_bias\":{},\"presence_penalty\":0,\"frequency_penalty\":0.0,\"repeat_penalty\":1",
+    "\"n\":1,\"logprobs\":false,\"top_logprobs\":0,\"logit_bias\":{},\"presence_penalty\":0,\"frequency_penalty\":0.0,"
+    "\"repeat_penalty\":1",
     "\"response_format\":{\"type\":\"json_object\"}",
-    "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\",\"description\":\"d\",\"strict\":true,\"schema\":{\"type\":\"object\"}}}",
+    "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\",\"description\":\"d\",\"strict\":true,"
+    "\"schema\":{\"type\":\"object\"}}}",
     "\"response_format\":{\"type\":\"text\"},\"modalities\":[\"text\"],\"reasoning_effort\":\"none\",\"verbosity\":\"medium\"",
-    "\"temperature\":null,\"stop\":null,\"tools\":null,\"logit_bias\":null,\"functions\":null,\"seed\":null,\"stream\":null,\"stream_options\":null",
+    "\"temperature\":null,\"stop\":null,\"tools\":null,\"logit_bias\":null,\"functions\":null,\"seed\":null,\"stream\":null,"
+    "\"stream_options\":null",
     "\"temperature\":2,\"top_p\":0,\"min_p\":1,\"top_k\":100000,\"seed\":-1",
     "\"max_completion_tokens\":2,\"max_tokens\":2.0",
     "\"stop\":\"x\",\"parallel_tool_calls\":false,\"tool_choice\":\"none\"",
@@ -314,7 +327,8 @@ static const char *const accepted[] = {
 START_TEST(accepts)
 {
     char body[1024];
-    snprintf(body, sizeof body, "{" OK_MESSAGE ",%s%s}", accepted[_i], strstr(accepted[_i], "max_tokens") ? "" : ",\"max_tokens\":2");
+    snprintf(
+        body, sizeof body, "{" OK_MESSAGE ",%s%s}", accepted[_i], strstr(accepted[_i], "max_tokens") ? "" : ",\"max_tokens\":2");
     json_free(chat(body));
 }
 END_TEST
@@ -372,8 +386,10 @@ static const struct {
     {"\"response_format\":{\"type\":\"json_schema\"}", "response_format"},
     {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\"}}", "response_format"},
     {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"a b\",\"schema\":{}}}", "response_format"},
-    {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\",\"strict\":1,\"schema\":{}}}", "response_format"},
-    {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\",\"schema\":{\"not\":{}}}}", "response_format"},
+    {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\",\"strict\":1,\"schema\":{}}}",
+        "response_format"},
+    {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"x\",\"schema\":{\"not\":{}}}}",
+        "response_format"},
     {"\"reasoning_effort\":\"high\"", "reasoning_effort"},
     {"\"modalities\":[\"text\",\"audio\"]", "modalities"},
     {"\"functions\":[]", "functions"},
@@ -387,7 +403,8 @@ static const struct {
     {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"x\":1}}]", "tools[0].function.x"},
     {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"tool_choice\":{\"type\":\"function\"}", "tool_choice"},
     {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"parallel_tool_calls\":0", "parallel_tool_calls"},
-    {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}},{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]", "tools[1]"},
+    {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}},{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]",
+        "tools[1]"},
     {"\"tool_choice\":\"auto\"", "tool_choice"},
 };
 
@@ -406,12 +423,14 @@ static const struct {
     {"[{\"role\":\"user\",\"content\":7}]", "messages[0].content"},
     {"[{\"role\":\"user\",\"content\":[]}]", "messages[0].content"},
     {"[{\"role\":\"user\",\"content\":[\"x\"]}]", "messages[0].content[0]"},
-    {"[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"},{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:\"}}]}]", "messages[0].content[1]"},
+    {"[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"},{\"type\":\"image_url\","
+     "\"image_url\":{\"url\":\"data:\"}}]}]", "messages[0].content[1]"},
     {"[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]", "messages[0].content[0]"},
     {"[{\"role\":\"user\",\"content\":\"x\",\"tool_calls\":[]}]", "messages[0].tool_calls"},
     {"[{\"role\":\"user\",\"content\":\"x\",\"name\":\"bob\"}]", "messages[0].name"},
     {"[{\"role\":\"assistant\",\"content\":\"x\",\"refusal\":\"no\"}]", "messages[0].refusal"},
-    {"[{\"role\":\"assistant\",\"tool_calls\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]}]", "messages[0].tool_calls[0]"},
+    {"[{\"role\":\"assistant\",\"tool_calls\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]}]",
+     "messages[0].tool_calls[0]"},
     {"[{\"role\":\"assistant\",\"tool_calls\":[{\"type\":\"custom\"}]}]", "messages[0].tool_calls[0]"},
 };
 
@@ -525,7 +544,8 @@ START_TEST(answers_with_status)
     client_text(&c, statuses[_i].request);
     ck_assert(client_read(&c, &r, false));
     ck_assert(r.whole);
-    ck_assert_msg(r.status == statuses[_i].status && strstr(r.body, statuses[_i].says), "%s -> %d %s", statuses[_i].request, r.status, r.body);
+    ck_assert_msg(r.status == statuses[_i].status && strstr(r.body, statuses[_i].says), "%s -> %d %s", statuses[_i].request,
+        r.status, r.body);
     struct json *j = response_json(&r); /* every error is an object */
     if (r.status >= 400)
         text_at(j, "error.message");
@@ -609,7 +629,8 @@ END_TEST
 /* All at once, and byte by byte: answers come in order, each after the one before. */
 START_TEST(pipelines)
 {
-    static const char story[] = "{" STORY ",\"max_tokens\":20,\"temperature\":0,\"stream\":true}", ok[] = "{" OK_MESSAGE ",\"max_tokens\":5,\"temperature\":0}";
+    static const char story[] = "{" STORY ",\"max_tokens\":20,\"temperature\":0,\"stream\":true}",
+                      ok[] = "{" OK_MESSAGE ",\"max_tokens\":5,\"temperature\":0}";
     char all[2048];
     snprintf(all, sizeof all,
              POST_CHAT JSON_TYPE "Content-Length: %zu\r\n\r\n%s"

@@ -1,5 +1,5 @@
-/* quern-server as a process: start, loading, limits, clients that misbehave, the end. Each test starts servers of its own. QUERN_SERVER names the
- * program; run in the project's root. */
+/* quern-server as a process: start, loading, limits, clients that misbehave, the end. Each test starts servers of its own.
+ * QUERN_SERVER names the program; run in the project's root. */
 #include "tests/server_fixture.h"
 
 #include <check.h>
@@ -14,7 +14,8 @@
 #define CHAT "/v1/chat/completions"
 #define HEALTH "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 #define SAY_OK "{\"messages\":[{\"role\":\"user\",\"content\":\"Say OK\"}],\"max_tokens\":5,\"temperature\":0}"
-#define STORY "{\"messages\":[{\"role\":\"user\",\"content\":\"Tell me a story about a cat and a ball.\"}],\"temperature\":0,\"stream\":true"
+#define STORY "{\"messages\":[{\"role\":\"user\",\"content\":\"Tell me a story about a cat and a ball.\"}],\"temperature\":0," \
+    "\"stream\":true"
 #define FIRST_TEXT "\"delta\":{\"content\":" /* of a stream: the model has begun to answer */
 #define SLOW_ENV (const char *const[]){"QUERN_CPU=scalar", NULL}
 
@@ -26,7 +27,9 @@ static void nap(double s)
 static void send_chat(struct client *c, const char *body)
 {
     char head[256];
-    snprintf(head, sizeof head, "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", strlen(body));
+    snprintf(head, sizeof head,
+        "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+        strlen(body));
     client_text(c, head);
     client_text(c, body);
 }
@@ -108,7 +111,7 @@ START_TEST(port_in_use)
 }
 END_TEST
 
-/* ---- loading: the engine thread is held at its first instruction, so that there is time to look at a server that is not ready ---- */
+/* ---- loading: the engine thread is held at its first instruction, which leaves time to look at a server not ready ---- */
 
 static struct server start_held(void)
 {
@@ -154,9 +157,9 @@ START_TEST(api_key)
     ck_assert_int_eq(status_of(s.port, "GET", "/v1/models", "", NULL), 401);
     ck_assert_int_eq(status_of(s.port, "GET", "/nothing", "", NULL), 401);
     ck_assert_int_eq(status_of(s.port, "POST", CHAT, "", SAY_OK), 401);
-    static const char *const wrong[] = {"Authorization: Bearer sesam\r\n", "Authorization: Bearer sesamee\r\n", "Authorization: Bearer Sesame\r\n",
-                                        "Authorization: Bearer\r\n", "Authorization: Bearer \r\n", "Authorization: Basic sesame\r\n",
-                                        "Authorization: sesame\r\n", "Authorization: Bearer sesame sesame\r\n"};
+    static const char *const wrong[] = {"Authorization: Bearer sesam\r\n", "Authorization: Bearer sesamee\r\n",
+        "Authorization: Bearer Sesame\r\n", "Authorization: Bearer\r\n", "Authorization: Bearer \r\n",
+        "Authorization: Basic sesame\r\n", "Authorization: sesame\r\n", "Authorization: Bearer sesame sesame\r\n"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         ck_assert_int_eq(status_of(s.port, "GET", "/v1/models", wrong[i], NULL), 401);
     ck_assert_int_eq(status_of(s.port, "GET", "/v1/models", "Authorization: Bearer sesame\r\n", NULL), 200);
@@ -218,7 +221,8 @@ START_TEST(disconnect_cancels)
     check_stream_ended(&c, "\"length\"");
     client_close(&c);
     double one = seconds() - begin;
-    /* Eight more: one runs, seven wait. Their clients leave. Without cancelling, the next request would wait for eight times `one`. */
+    /* Eight more: one runs, seven wait. Their clients leave. Without cancelling,
+     * the next request would wait for eight times `one`. */
     struct client many[8];
     for (int i = 0; i < 8; i++)
         many[i] = chat_on(s.port, STORY ",\"max_tokens\":40}");
@@ -266,7 +270,8 @@ START_TEST(first_come_first_served)
 }
 END_TEST
 
-/* A name of 2000 bytes stands in every chunk, so that a short story is more than the kernel keeps for a client that does not read. */
+/* A name of 2000 bytes stands in every chunk, so that a short story is more than
+ * the kernel keeps for a client that does not read. */
 START_TEST(slow_reader)
 {
     char alias[2001];
@@ -286,7 +291,9 @@ START_TEST(slow_reader)
     strcpy(body + n, "\"}");
     c = client_open_small(s.port);
     char head[256];
-    snprintf(head, sizeof head, "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", strlen(body));
+    snprintf(head, sizeof head,
+        "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+        strlen(body));
     client_text(&c, head);
     client_text(&c, body);
     for (double end = seconds() + 20;;) {
@@ -307,7 +314,8 @@ END_TEST
 START_TEST(slow_sender)
 {
     struct server s = server_start((const char *const[]){"--timeout", "1", NULL}, NULL);
-    struct client head = client_open(s.port), body = client_open(s.port), silent = client_open(s.port), drip = client_open(s.port);
+    struct client head = client_open(s.port), body = client_open(s.port), silent = client_open(s.port),
+                  drip = client_open(s.port);
     client_text(&head, "GET /health HTTP/1.1\r\nHo");
     client_text(&body, "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{");
     /* A byte now and then does not buy more time. */
@@ -338,7 +346,8 @@ END_TEST
 
 START_TEST(queue_full)
 {
-    struct server s = server_start((const char *const[]){"-t", "1", "-np", "1", "--queue", "1", NULL}, &(struct start){.env = SLOW_ENV});
+    struct server s =
+        server_start((const char *const[]){"-t", "1", "-np", "1", "--queue", "1", NULL}, &(struct start){.env = SLOW_ENV});
     struct client running = chat_on(s.port, STORY "}");
     client_wait(&running, FIRST_TEXT); /* it has left the queue */
     struct client waiting = chat_on(s.port, STORY ",\"max_tokens\":1}");
@@ -459,10 +468,13 @@ END_TEST
 
 START_TEST(term_cuts_streams)
 {
-    struct server s = server_start((const char *const[]){"-t", "1", "--shutdown-grace", "0", NULL}, &(struct start){.env = SLOW_ENV});
-    struct client stream = chat_on(s.port, STORY ",\"stream_options\":{\"include_usage\":true}}"), idle = client_open(s.port), whole = client_open(s.port);
+    struct server s =
+        server_start((const char *const[]){"-t", "1", "--shutdown-grace", "0", NULL}, &(struct start){.env = SLOW_ENV});
+    struct client stream = chat_on(s.port, STORY ",\"stream_options\":{\"include_usage\":true}}"), idle = client_open(s.port),
+                  whole = client_open(s.port);
     check_health_on(&idle, 200);
-    send_chat(&whole, "{\"messages\":[{\"role\":\"user\",\"content\":\"Tell me a story about a cat and a ball.\"}],\"temperature\":0}");
+    send_chat(
+        &whole, "{\"messages\":[{\"role\":\"user\",\"content\":\"Tell me a story about a cat and a ball.\"}],\"temperature\":0}");
     client_wait(&stream, FIRST_TEXT);
     ck_assert_int_eq(kill(s.pid, SIGTERM), 0);
     check_stream_ended(&stream, "\"finish_reason\":\"length\"");
@@ -482,7 +494,8 @@ END_TEST
 
 START_TEST(term_lets_streams_finish)
 {
-    struct server s = server_start((const char *const[]){"-t", "1", "--shutdown-grace", "100", NULL}, &(struct start){.env = SLOW_ENV});
+    struct server s =
+        server_start((const char *const[]){"-t", "1", "--shutdown-grace", "100", NULL}, &(struct start){.env = SLOW_ENV});
     struct client c = chat_on(s.port, STORY ",\"max_tokens\":20}");
     client_wait(&c, FIRST_TEXT);
     int port = s.port;
@@ -521,7 +534,8 @@ END_TEST
 
 START_TEST(second_signal)
 {
-    struct server s = server_start((const char *const[]){"-t", "1", "--shutdown-grace", "100", NULL}, &(struct start){.env = SLOW_ENV});
+    struct server s =
+        server_start((const char *const[]){"-t", "1", "--shutdown-grace", "100", NULL}, &(struct start){.env = SLOW_ENV});
     struct client c = chat_on(s.port, STORY "}");
     client_wait(&c, FIRST_TEXT);
     ck_assert_int_eq(kill(s.pid, SIGTERM), 0);

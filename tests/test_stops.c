@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where the text ends by the definition: at the first byte where some stop is complete, before the longest that is (*which: the first of those). -1: nowhere. */
+/* Where the text ends by the definition: at the first byte where some stop is complete,
+ * before the longest that is (*which: the first of those). -1: nowhere. */
 static long first_stop(const char *text, size_t length, const char *const *stops, int n, int *which)
 {
     *which = -1;
@@ -147,7 +148,8 @@ END_TEST
 
 START_TEST(linear)
 {
-    /* 16 stops of 100,000 letters a and a b; a megabyte of a, in pieces of a token's size. All is held back that may be; quadratic work would take hours. */
+    /* 16 stops of 100,000 letters a and a b; a megabyte of a, in pieces of a token's size.
+     * All is held back that may be; quadratic work would take hours. */
     enum { LONG = 100000, TEXT = 1 << 20, PIECE = 4 };
     char *stop = malloc(LONG + 2), piece[PIECE];
     memset(stop, 'a', LONG);

@@ -1,4 +1,5 @@
-/* engine/threads and engine/cores: every piece exactly once, whatever the number of threads; no CPU used when idle; limits of control groups. */
+/* engine/threads and engine/cores: every piece exactly once, whatever the number of threads;
+ * no CPU used when idle; limits of control groups. */
 #include "engine/cores.h"
 #include "engine/threads.h"
 
@@ -97,7 +98,8 @@ END_TEST
 
 START_TEST(loops_with_pauses)
 {
-    /* Pauses around the time the workers fall asleep: a lost wake-up would leave the caller alone with pieces that wait for each other. */
+    /* Pauses around the time the workers fall asleep: a lost wake-up would leave the caller
+     * alone with pieces that wait for each other. */
     struct threads *t = pool_of(counts[_i]);
     struct loop *l = calloc(1, sizeof *l);
     l->n_threads = counts[_i];
@@ -190,8 +192,9 @@ START_TEST(idle_uses_no_cpu)
     getrusage(RUSAGE_SELF, &before);
     usleep(300 * 1000);
     getrusage(RUSAGE_SELF, &after);
-    double used = (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_stime.tv_sec) +
-                  1e-6 * (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec);
+    double used =
+        (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_stime.tv_sec) +
+        1e-6 * (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec);
     ck_assert_msg(used < 0.03, "%d idle threads used %.3f s of CPU in 0.3 s", counts[_i], used);
     threads_free(t);
 }

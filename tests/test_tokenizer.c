@@ -99,7 +99,8 @@ START_TEST(vectors)
         ck_assert_msg(strcmp(found, line) == 0, "line %d: %s\nwanted %s\nfound  %s", n + 1, text, line, found);
         free(found);
         assert_says(qwen, text, length);
-        /* The small vocabulary is a prefix of the whole one with the added tokens behind it, so what needs no other token comes out alike. */
+        /* The small vocabulary is a prefix of the whole one with the added tokens behind it,
+         * so what needs no other token comes out alike. */
         bool fits = true;
         for (size_t i = 0; i < ids.count; i++) {
             fits &= ids.data[i] < TINY_SHARED || ids.data[i] >= FIRST_ADDED;
@@ -199,7 +200,8 @@ END_TEST
 START_TEST(bytes_that_are_no_text)
 {
     struct random r = {5};
-    static const char *const parts[] = {"a", " ", "\n", "\xCC\x81", "e", "\xE4\xB8\xAD", "\xED\x95\x9C", "\xE1\x84\x80\xE1\x85\xA1", "'s", "1", "\xCD\x84"};
+    static const char *const parts[] = {
+        "a", " ", "\n", "\xCC\x81", "e", "\xE4\xB8\xAD", "\xED\x95\x9C", "\xE1\x84\x80\xE1\x85\xA1", "'s", "1", "\xCD\x84"};
     for (int round = 0; round < 4000; round++) {
         char text[120];
         size_t n = 0, wanted = random_below(&r, 100);
@@ -235,7 +237,8 @@ struct small {
 
 static struct small small_vocabulary(void)
 {
-    struct small s = {.model = "gpt2", .pre = "qwen2", .n_tokens = N_BASE, .n_types = N_BASE, .n_merges = 2, .eos = 0, .merges = {"a b", "ab c"}};
+    struct small s = {.model = "gpt2", .pre = "qwen2", .n_tokens = N_BASE, .n_types = N_BASE, .n_merges = 2, .eos = 0,
+        .merges = {"a b", "ab c"}};
     for (int i = 0; i < 16; i++) {
         s.tokens[i] = i < N_BASE ? base[i] : "";
         s.types[i] = 1;
@@ -379,10 +382,9 @@ END_TEST
 START_TEST(a_mebibyte_of_anything)
 {
     enum { N = 1 << 20 };
-    static const char *const units[] = {"a",        " ",        "\n",           "<",        "<|",           "<|im_start|", "ab",           "aab",
-                                        " \n",      "\r\n ",    "'",            "'s",       "0",            "0 ",          "\xCC\x81",     "\xCC\x81\xCC\xA3",
-                                        "\xCD\x84", "\xFF",     "\xE1\x85\xA1", "\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8",    "\xE1\xBE\x82", "\xE4\xB8",
-                                        "\xF0\x9F\x98\x80",     "<|im_end|>",   "e\xCC\x81", "\xE3\x80\x80"};
+    static const char *const units[] = {"a", " ", "\n", "<", "<|", "<|im_start|", "ab", "aab", " \n", "\r\n ", "'", "'s", "0",
+        "0 ", "\xCC\x81", "\xCC\x81\xCC\xA3", "\xCD\x84", "\xFF", "\xE1\x85\xA1", "\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8",
+        "\xE1\xBE\x82", "\xE4\xB8", "\xF0\x9F\x98\x80", "<|im_end|>", "e\xCC\x81", "\xE3\x80\x80"};
     char *text = malloc(N);
     ck_assert_ptr_nonnull(text);
     struct random r = {6};

@@ -8,7 +8,8 @@
 
 static const struct chat_text names[] = {{"find", 4}, {"get-time_2", 10}};
 
-/* A record of events: content as it is, a call as [name|arguments|valid or broken]. Neighbouring contents and arguments are joined. */
+/* A record of events: content as it is, a call as [name|arguments|valid or broken].
+ * Neighbouring contents and arguments are joined. */
 struct record {
     char text[8192];
     char id[TOOL_CALL_ID_BYTES];
@@ -79,7 +80,8 @@ static const struct {
     {"", "", NULL},
     {"Hello, world.\n", "Hello, world.\n", NULL},
     {T(FIND("{}")), "[find|{}]", NULL},
-    {T(FIND("{\"city\": \"San Jose\", \"n\": [1, {\"a\": \"}\"}]}")), "[find|{\"city\": \"San Jose\", \"n\": [1, {\"a\": \"}\"}]}]", NULL},
+    {T(FIND("{\"city\": \"San Jose\", \"n\": [1, {\"a\": \"}\"}]}")),
+     "[find|{\"city\": \"San Jose\", \"n\": [1, {\"a\": \"}\"}]}]", NULL},
     {"Sure.\n" T(FIND("{}")), "Sure.[find|{}]", NULL},
     {"Sure.\n\n" T(FIND("{}")) "\n", "Sure.\n[find|{}]", NULL},
     {"Sure." T(FIND("{}")), "Sure.[find|{}]", NULL},
@@ -106,7 +108,8 @@ static const struct {
     {"a\n<tool", "a\n<tool", NULL},
     {"1 < 2 \n\n<tool_calls>", "1 < 2 \n\n<tool_calls>", NULL},
     {"a\n<tool_call>", "a<tool_call>", NULL},
-    {T("{\"name\": \"other\", \"arguments\": {}}") "\n" T(FIND("{}")), T("{\"name\": \"other\", \"arguments\": {}}") "[find|{}]", NULL},
+    {T("{\"name\": \"other\", \"arguments\": {}}") "\n" T(FIND("{}")), T("{\"name\": \"other\", \"arguments\": {}}") "[find|{}]",
+     NULL},
     {T("{\"name\": \"find\", \"arguments\": [1]}") "!", T("{\"name\": \"find\", \"arguments\": [1]}") "!", NULL},
     {T("{\"name\": \"find\", \"arguments\": \"no\"}"), T("{\"name\": \"find\", \"arguments\": \"no\"}"), NULL},
     {T("{\"name\": 5, \"arguments\": {}}"), T("{\"name\": 5, \"arguments\": {}}"), NULL},
@@ -120,7 +123,8 @@ static const struct {
     {T(FIND("{\"a\": 1, \"a\": 2}")), T(FIND("{\"a\": 1, \"a\": 2}")), "[find|{\"a\": 1, \"a\": 2}|broken]"},
     {T(FIND("{\"a\": [1}")), T(FIND("{\"a\": [1}")), "[find|{\"a\": [1}}|broken]"},
     {T(FIND("{\"a\": \"b")) "!", T(FIND("{\"a\": \"b")) "!", "[find|{\"a\": \"b}\n|broken]!"},
-    {"<tool_call>\n{\"name\": \"find\", \"arguments\": {\"a\": \"b", "<tool_call>\n{\"name\": \"find\", \"arguments\": {\"a\": \"b",
+    {"<tool_call>\n{\"name\": \"find\", \"arguments\": {\"a\": \"b",
+     "<tool_call>\n{\"name\": \"find\", \"arguments\": {\"a\": \"b",
      "[find|{\"a\": \"b|broken]"},
     {"<tool_call>\n{\"name\": \"find\", \"arguments\": {\"a\": 1, </tool_call>" T(FIND("{}")),
      "<tool_call>\n{\"name\": \"find\", \"arguments\": {\"a\": 1, </tool_call>[find|{}]", "[find|{\"a\": 1, |broken][find|{}]"},
@@ -133,8 +137,8 @@ START_TEST(every_case_cut_anyhow)
             for (size_t part = 1; part <= strlen(cases[i].text) + 1; part++) {
                 const char *wanted = streaming && cases[i].streamed ? cases[i].streamed : cases[i].whole;
                 struct record r = parse(cases[i].text, part, streaming);
-                ck_assert_msg(strcmp(r.text, wanted) == 0, "case %zu (%s) in parts of %zu, %s: %s instead of %s", i, cases[i].text, part,
-                              streaming ? "streamed" : "whole", r.text, wanted);
+                ck_assert_msg(strcmp(r.text, wanted) == 0, "case %zu (%s) in parts of %zu, %s: %s instead of %s", i,
+                    cases[i].text, part, streaming ? "streamed" : "whole", r.text, wanted);
             }
 }
 END_TEST
@@ -162,8 +166,8 @@ START_TEST(content_flows)
 {
     struct record r = {0};
     struct tool_parser *p = tool_parser_new(names, 2, true, on_event, &r);
-    static const char *const steps[][2] = {{"Hello", "Hello"}, {"\n", "Hello"}, {"<", "Hello"}, {"b", "Hello\n<b"}, {"<tool_cal", "Hello\n<b"},
-                                           {"k", "Hello\n<b<tool_calk"}, {"\n\n<", "Hello\n<b<tool_calk\n"}};
+    static const char *const steps[][2] = {{"Hello", "Hello"}, {"\n", "Hello"}, {"<", "Hello"}, {"b", "Hello\n<b"},
+        {"<tool_cal", "Hello\n<b"}, {"k", "Hello\n<b<tool_calk"}, {"\n\n<", "Hello\n<b<tool_calk\n"}};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         ck_assert(tool_parser_feed(p, steps[i][0], strlen(steps[i][0])));
         ck_assert_str_eq(r.text, steps[i][1]);
@@ -184,7 +188,7 @@ static void count_bytes(void *user, const struct tool_event *e)
 START_TEST(endless)
 {
     static const char *const beginnings[] = {"<tool_call>", "<tool_call>{\"name\": \"", "<tool_call>{", T(FIND("{}")) "\n",
-                                             "<tool_call>{\"name\": \"find\", \"arguments\": {\"", "<tool_call>{\"name\": \"find\", \"arguments\": {}"};
+        "<tool_call>{\"name\": \"find\", \"arguments\": {\"", "<tool_call>{\"name\": \"find\", \"arguments\": {}"};
     for (size_t b = 0; b < sizeof beginnings / sizeof *beginnings; b++) {
         size_t told = 0, n = 1 << 20;
         struct tool_parser *p = tool_parser_new(names, 2, true, count_bytes, &told);

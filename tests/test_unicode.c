@@ -64,7 +64,8 @@ static void assert_nfc(const char *source, size_t length, const char *wanted, si
         ck_abort_msg("out of memory");
     }
     if (out.length != wanted_length || memcmp(out.data, wanted, wanted_length) != 0) {
-        ck_abort_msg("the NFC of %.*s is %.*s, not %.*s", (int)length, source, (int)wanted_length, wanted, (int)out.length, out.data);
+        ck_abort_msg(
+            "the NFC of %.*s is %.*s, not %.*s", (int)length, source, (int)wanted_length, wanted, (int)out.length, out.data);
     }
     free(out.owned);
 }
@@ -125,7 +126,8 @@ START_TEST(hangul)
 }
 END_TEST
 
-/* Canonical equivalence is kept when equivalent texts are joined, so the sources of any cases and their NFCs, each joined, have one NFC. */
+/* Canonical equivalence is kept when equivalent texts are joined, so the sources of any cases
+ * and their NFCs, each joined, have one NFC. */
 START_TEST(joined_texts)
 {
     struct random r = {1};
@@ -163,7 +165,8 @@ END_TEST
 
 START_TEST(long_runs_of_marks)
 {
-    /* U+0301 (class 230) and U+0323 (class 220) by turns behind an e: e and one U+0323 compose, then come the other U+0323, then all U+0301. */
+    /* U+0301 (class 230) and U+0323 (class 220) by turns behind an e: e and one U+0323 compose,
+     * then come the other U+0323, then all U+0301. */
     const size_t n = 1 << 18;
     char *text = malloc(4 * n + 1), *wanted = malloc(4 * n + 1);
     ck_assert(text && wanted);
@@ -184,7 +187,8 @@ END_TEST
 START_TEST(marks_of_many_classes_keep_their_order)
 {
     /* Short and long runs are sorted in different ways. */
-    static const char *const marks[] = {"\xCC\x81", "\xCC\xA3", "\xCC\xB4", "\xCC\x95", "\xCD\x85", "\xCC\x80", "\xD6\xB0", "\xCC\xA4"};
+    static const char *const marks[] = {
+        "\xCC\x81", "\xCC\xA3", "\xCC\xB4", "\xCC\x95", "\xCD\x85", "\xCC\x80", "\xD6\xB0", "\xCC\xA4"};
     struct random r = {2};
     for (int round = 0; round < 3000; round++) {
         char text[400] = "Q", wanted[400] = "Q";
@@ -214,10 +218,11 @@ START_TEST(properties)
         uint32_t code;
         unsigned flags; /* of LETTER, NUMBER, SPACE */
     } known[] = {
-        {0x00, 0}, {0x09, 4}, {0x0A, 4}, {0x0B, 4}, {0x0C, 4}, {0x0D, 4}, {0x0E, 0}, {0x1C, 0}, {0x1F, 0}, {0x20, 4}, {'0', 2}, {'_', 0}, {'a', 1},
-        {0x7F, 0}, {0x85, 4}, {0xA0, 4}, {0xAA, 1}, {0xAD, 0}, {0xB2, 2}, {0xB5, 1}, {0xBC, 2}, {0xD7, 0}, {0x17F, 1}, {0x301, 0}, {0x660, 2},
-        {0x93F, 0}, {0x1680, 4}, {0x180E, 0}, {0x2000, 4}, {0x200A, 4}, {0x200B, 0}, {0x2028, 4}, {0x2029, 4}, {0x202F, 4}, {0x205F, 4}, {0x2060, 0},
-        {0x2160, 2}, {0x2460, 2}, {0x3000, 4}, {0x3007, 2}, {0x4E00, 1}, {0x9FFF, 1}, {0xAC00, 1}, {0xD7A3, 1}, {0xD7A4, 0}, {0xE000, 0}, {0xFEFF, 0},
+        {0x00, 0}, {0x09, 4}, {0x0A, 4}, {0x0B, 4}, {0x0C, 4}, {0x0D, 4}, {0x0E, 0}, {0x1C, 0}, {0x1F, 0}, {0x20, 4}, {'0', 2},
+        {'_', 0}, {'a', 1}, {0x7F, 0}, {0x85, 4}, {0xA0, 4}, {0xAA, 1}, {0xAD, 0}, {0xB2, 2}, {0xB5, 1}, {0xBC, 2}, {0xD7, 0},
+        {0x17F, 1}, {0x301, 0}, {0x660, 2}, {0x93F, 0}, {0x1680, 4}, {0x180E, 0}, {0x2000, 4}, {0x200A, 4}, {0x200B, 0},
+        {0x2028, 4}, {0x2029, 4}, {0x202F, 4}, {0x205F, 4}, {0x2060, 0}, {0x2160, 2}, {0x2460, 2}, {0x3000, 4}, {0x3007, 2},
+        {0x4E00, 1}, {0x9FFF, 1}, {0xAC00, 1}, {0xD7A3, 1}, {0xD7A4, 0}, {0xE000, 0}, {0xFEFF, 0},
         {0xFFFD, 0}, {0x1F600, 0}, {0x1D7CE, 2}, {0x20000, 1}, {0x2A6DF, 1}, {0x2A6E0, 0}, {0x10FFFF, 0}, {UTF8_INVALID, 0},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {

@@ -1,4 +1,5 @@
-/* What holding a generation to a schema costs with the whole vocabulary of Qwen2.5: prints how long the tree, typical schemas and the masks along a text take. Asserts nothing.
+/* What holding a generation to a schema costs with the whole vocabulary of Qwen2.5: prints how long the tree,
+ * typical schemas and the masks along a text take. Asserts nothing.
  * Runs in the project's root folder. */
 #include "engine/constraint.h"
 #include "server/schema/schema.h"
@@ -21,20 +22,28 @@ static double now(void)
 static const struct {
     const char *name, *schema, *text;
 } cases[] = {
-    {"weather tool", "{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\",\"description\":\"City\"},\"unit\":{\"enum\":[\"celsius\",\"fahrenheit\"]},"
+    {"weather tool", "{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\",\"description\":\"City\"},"
+     "\"unit\":{\"enum\":[\"celsius\",\"fahrenheit\"]},"
      "\"days\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":14}},\"required\":[\"city\"],\"additionalProperties\":false}",
      "{\"city\": \"San Francisco, California\", \"unit\": \"celsius\", \"days\": 12}"},
-    {"invoice", "{\"$defs\":{\"money\":{\"type\":\"object\",\"properties\":{\"amount\":{\"type\":\"number\",\"minimum\":0},\"currency\":{\"type\":\"string\",\"pattern\":\"^[A-Z]{3}$\"}},"
-     "\"required\":[\"amount\",\"currency\"],\"additionalProperties\":false}},\"type\":\"object\",\"properties\":{\"id\":{\"type\":\"string\",\"format\":\"uuid\"},"
+    {"invoice", "{\"$defs\":{\"money\":{\"type\":\"object\",\"properties\":{\"amount\":{\"type\":\"number\",\"minimum\":0},"
+     "\"currency\":{\"type\":\"string\",\"pattern\":\"^[A-Z]{3}$\"}},"
+     "\"required\":[\"amount\",\"currency\"],\"additionalProperties\":false}},\"type\":\"object\","
+     "\"properties\":{\"id\":{\"type\":\"string\",\"format\":\"uuid\"},"
      "\"date\":{\"type\":\"string\",\"format\":\"date\"},\"customer\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":200},"
-     "\"lines\":{\"type\":\"array\",\"maxItems\":1000,\"items\":{\"type\":\"object\",\"properties\":{\"text\":{\"type\":\"string\"},\"price\":{\"$ref\":\"#/$defs/money\"}},"
-     "\"required\":[\"text\",\"price\"]}},\"total\":{\"$ref\":\"#/$defs/money\"},\"note\":{\"type\":[\"string\",\"null\"],\"maxLength\":10000}},"
-     "\"required\":[\"id\",\"date\",\"customer\",\"lines\",\"total\"],\"additionalProperties\":false}",
-     "{\n  \"id\": \"123e4567-e89b-12d3-a456-426614174000\",\n  \"date\": \"2024-02-29\",\n  \"customer\": \"Jörg Müller & Söhne, Köln\",\n  \"lines\": [\n    {\n"
-     "      \"text\": \"A bag of flour, stone-ground \\\"1050\\\"\",\n      \"price\": {\n        \"amount\": 12.5,\n        \"currency\": \"EUR\"\n      }\n    },\n    {\n"
-     "      \"text\": \"Another line of text that goes on for a while\",\n      \"price\": {\"amount\": 3, \"currency\": \"EUR\"}\n    }\n  ],\n"
+     "\"lines\":{\"type\":\"array\",\"maxItems\":1000,\"items\":{\"type\":\"object\","
+     "\"properties\":{\"text\":{\"type\":\"string\"},\"price\":{\"$ref\":\"#/$defs/money\"}},"
+     "\"required\":[\"text\",\"price\"]}},\"total\":{\"$ref\":\"#/$defs/money\"},\"note\":{\"type\":[\"string\",\"null\"],"
+     "\"maxLength\":10000}},\"required\":[\"id\",\"date\",\"customer\",\"lines\",\"total\"],\"additionalProperties\":false}",
+     "{\n  \"id\": \"123e4567-e89b-12d3-a456-426614174000\",\n  \"date\": \"2024-02-29\",\n  \"customer\": \"Jörg Müller "
+     "& Söhne, Köln\",\n  \"lines\": [\n    {\n"
+     "      \"text\": \"A bag of flour, stone-ground \\\"1050\\\"\",\n      \"price\": {\n        \"amount\": "
+     "12.5,\n        \"currency\": \"EUR\"\n      }\n    },\n    {\n"
+     "      \"text\": \"Another line of text that goes on for a while\",\n      \"price\": {\"amount\": 3, \"currency\": "
+     "\"EUR\"}\n    }\n  ],\n"
      "  \"total\": {\"amount\": 15.5, \"currency\": \"EUR\"},\n  \"note\": \"Thank you for your order.\"\n}"},
-    {"any object", "{\"type\":\"object\"}", "{\"a\": [1, 2.5, {\"b\": \"some text that is free\"}], \"c\": {\"d\": {\"e\": \"more text\"}}, \"f\": null}"},
+    {"any object", "{\"type\":\"object\"}",
+     "{\"a\": [1, 2.5, {\"b\": \"some text that is free\"}], \"c\": {\"d\": {\"e\": \"more text\"}}, \"f\": null}"},
 };
 
 static void run(const struct trie *trie, size_t i)
@@ -74,10 +83,11 @@ static void run(const struct trie *trie, size_t i)
         forcing += now() - t;
         n_forced += forced.count > 0;
     }
-    printf("%-14s %6zu nodes, compiled in %.2f ms, constraint %.2f ms; %zu tokens: mask first %.3f, mean %.3f, worst %.3f ms; %zu below 0.2 ms, their mean %.4f ms; "
+    printf("%-14s %6zu nodes, compiled in %.2f ms, constraint %.2f ms; %zu tokens: mask first %.3f, mean %.3f, worst %.3f ms; "
+           "%zu below 0.2 ms, their mean %.4f ms; "
            "forced text looked for in %.4f ms, found %zu times\n",
-           cases[i].name, grammar_n_nodes(g), compiled - begin, created - compiled, ids.count, first, total / (double)ids.count, worst, n_quick,
-           n_quick ? quick / (double)n_quick : 0, forcing / (double)ids.count, n_forced);
+        cases[i].name, grammar_n_nodes(g), compiled - begin, created - compiled, ids.count, first, total / (double)ids.count,
+        worst, n_quick, n_quick ? quick / (double)n_quick : 0, forcing / (double)ids.count, n_forced);
     tok_ids_free(&ids);
     tok_ids_free(&forced);
     constraint_free(c);

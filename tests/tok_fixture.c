@@ -92,7 +92,8 @@ static int byte_texts(char texts[N_BYTES][4])
     int id = 0;
     for (unsigned c = 0x21; c < 0x100; c++) {
         if (c <= 0x7E || (c >= 0xA1 && c != 0xAD)) {
-            snprintf(texts[id++], 4, c < 0x80 ? "%c" : "%c%c", c < 0x80 ? (int)c : (int)(0xC0 | c >> 6), (int)(0x80 | (c & 0x3F)));
+            snprintf(
+                texts[id++], 4, c < 0x80 ? "%c" : "%c%c", c < 0x80 ? (int)c : (int)(0xC0 | c >> 6), (int)(0x80 | (c & 0x3F)));
         }
     }
     for (unsigned c = 0x100; id < N_BYTES; c++) {
@@ -104,9 +105,11 @@ static int byte_texts(char texts[N_BYTES][4])
 struct tokenizer *fixture_qwen(void)
 {
     size_t size, added_size;
-    char *packed = fixture_read("tests/data/qwen2.5-merges.bin", &size), *added = fixture_read("tests/data/qwen2.5-added-tokens.tsv", &added_size);
+    char *packed = fixture_read("tests/data/qwen2.5-merges.bin", &size),
+         *added = fixture_read("tests/data/qwen2.5-added-tokens.tsv", &added_size);
     struct words words = {0}, merge_words = {0};
-    size_t *starts = must(malloc((N_PADDED + 1) * sizeof *starts)), *merge_starts = must(malloc((N_PADDED + 1) * sizeof *merge_starts));
+    size_t *starts = must(malloc((N_PADDED + 1) * sizeof *starts)),
+           *merge_starts = must(malloc((N_PADDED + 1) * sizeof *merge_starts));
     int32_t *types = must(malloc(N_PADDED * sizeof *types));
     char bytes[N_BYTES][4];
     size_t n = 0, n_merges = 0;
@@ -152,7 +155,8 @@ struct tokenizer *fixture_qwen(void)
         add(&words, text, (size_t)snprintf(text, sizeof text, "[PAD%zu]", n));
         starts[n + 1] = words.used;
     }
-    struct gguf_string *strings = must(malloc(N_PADDED * sizeof *strings)), *merges = must(malloc((n_merges + 1) * sizeof *merges));
+    struct gguf_string *strings = must(malloc(N_PADDED * sizeof *strings)),
+                       *merges = must(malloc((n_merges + 1) * sizeof *merges));
     for (size_t i = 0; i < N_PADDED; i++) {
         strings[i] = (struct gguf_string){words.bytes + starts[i], starts[i + 1] - starts[i]};
     }

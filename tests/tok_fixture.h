@@ -1,4 +1,5 @@
-/* What the tokenizer's tests share: files of the repository, and Qwen2.5's whole vocabulary. Programs run in the project's root folder. */
+/* What the tokenizer's tests share: files of the repository, and Qwen2.5's whole vocabulary.
+ * Programs run in the project's root folder. */
 #ifndef QUERN_TESTS_TOK_FIXTURE_H
 #define QUERN_TESTS_TOK_FIXTURE_H
 
@@ -8,8 +9,8 @@
 /* A whole file, malloc'd, with a NUL behind it. Ends the program with a message if it cannot be read. */
 char *fixture_read(const char *path, size_t *size);
 
-/* The tokenizer of the official models: 151,643 tokens, 22 added tokens, padded to 151,936; made from tests/data/qwen2.5-merges.bin and
- * qwen2.5-added-tokens.tsv by way of a GGUF image. For tok_free. */
+/* The tokenizer of the official models: 151,643 tokens, 22 added tokens, padded to 151,936; made from
+ * tests/data/qwen2.5-merges.bin and qwen2.5-added-tokens.tsv by way of a GGUF image. For tok_free. */
 struct tokenizer *fixture_qwen(void);
 
 /* The tokenizer of models/quern-tiny-q4_k_m.gguf. For tok_free. */

@@ -115,9 +115,9 @@ static size_t merge_small(const struct bpe *b, int32_t *ids, size_t n)
     return n;
 }
 
-/* Long pieces: the ids form a doubly linked list, the pairs wait in a heap. An entry is rank << 32 | position, so that the smallest number
- * is the pair to merge next. Entries are not taken out when their pair goes away; an entry counts only while its rank is still that of
- * the pair at its position. */
+/* Long pieces: the ids form a doubly linked list, the pairs wait in a heap. An entry is rank << 32 | position,
+ * so that the smallest number is the pair to merge next. Entries are not taken out when their pair goes away;
+ * an entry counts only while its rank is still that of the pair at its position. */
 struct node {
     int32_t id;
     uint32_t rank; /* of the pair of this and the next; NO_RANK: none, or the node is gone */

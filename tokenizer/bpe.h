@@ -1,6 +1,6 @@
 /* Byte-pair merging within one piece, and the table of merges it needs. Private to tokenizer/.
- * Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units": of all neighbouring pairs the one whose merge
- * has the lowest rank is merged first, the leftmost of equals; until no pair has a merge. */
+ * Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units": of all neighbouring pairs the one
+ * whose merge has the lowest rank is merged first, the leftmost of equals; until no pair has a merge. */
 #ifndef QUERN_BPE_H
 #define QUERN_BPE_H
 

@@ -1,5 +1,6 @@
-/* One walk over the conversation serves both outputs: rendering collects the text; encoding collects the text between two control tokens and
- * turns it into ids when the next control token comes, so that pieces cross from markup into contents as they do in the rendered text. */
+/* One walk over the conversation serves both outputs: rendering collects the text; encoding collects the text between
+ * two control tokens and turns it into ids when the next control token comes, so that pieces cross from markup into
+ * contents as they do in the rendered text. */
 #include "tokenizer/chat.h"
 
 #include "tokenizer/vocabulary.h"
@@ -156,7 +157,8 @@ static void conversation(struct writer *w, const struct chat *chat)
 bool chat_encode(const struct tokenizer *t, const struct chat *chat, struct tok_ids *out, struct error *err)
 {
     if (tok_special(t, "<|im_start|>") < 0 || tok_special(t, "<|im_end|>") < 0) {
-        return error_set(err, "The vocabulary has no control tokens <|im_start|> and <|im_end|>, so it cannot hold a conversation");
+        return error_set(
+            err, "The vocabulary has no control tokens <|im_start|> and <|im_end|>, so it cannot hold a conversation");
     }
     struct writer w = {.t = t, .out = out, .err = err};
     size_t count = out->count;

@@ -1,8 +1,8 @@
 /* Conversations in Qwen2.5's ChatML: what its chat template makes of messages, tools and tool calls, as token ids.
  * Source: the chat_template of Qwen2.5-Instruct (tokenizer_config.json); tests/data/chat-vectors.jsonl holds its exact output.
  *
- * Message contents are data. The template's own markup becomes control tokens; contents, names and arguments are encoded as plain text, so that
- * "<|im_end|>" typed by a user can never end a turn. */
+ * Message contents are data. The template's own markup becomes control tokens; contents, names and arguments are encoded as plain
+ * text, so that "<|im_end|>" typed by a user can never end a turn. */
 #ifndef QUERN_CHAT_H
 #define QUERN_CHAT_H
 
@@ -35,11 +35,12 @@ struct chat {
     bool add_generation_prompt; /* end with "<|im_start|>assistant\n" */
 };
 
-/* Appends the ids of the conversation to out. For contents without the text of a control token these are the ids of chat_render's text. False: the vocabulary has
- * no <|im_start|> or <|im_end|>, or as tok_encode; nothing is then added to out. */
+/* Appends the ids of the conversation to out. For contents without the text of a control token these are the ids of chat_render's
+ * text. False: the vocabulary has no <|im_start|> or <|im_end|>, or as tok_encode; nothing is then added to out. */
 bool chat_encode(const struct tokenizer *t, const struct chat *chat, struct tok_ids *out, struct error *err);
 
-/* The text of the conversation, control tokens written out, malloc'd (caller frees), NUL-terminated; *length without the NUL. NULL: out of memory. */
+/* The text of the conversation, control tokens written out, malloc'd (caller frees), NUL-terminated;
+ * *length without the NUL. NULL: out of memory. */
 char *chat_render(const struct chat *chat, size_t *length);
 
 #endif

@@ -10,7 +10,8 @@
 /* tokenizer.ggml.token_type */
 enum { TYPE_NORMAL = 1, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4 };
 
-/* GPT-2's way of writing bytes as characters: the printable ones of Latin-1 stand for themselves, the others, in order, are U+0100 and up. */
+/* GPT-2's way of writing bytes as characters: the printable ones of Latin-1 stand for themselves,
+ * the others, in order, are U+0100 and up. */
 enum { ALPHABET_LIMIT = 0x100 + 68 };
 
 struct alphabet {
@@ -116,8 +117,8 @@ static int32_t type_of(const struct gguf_array *types, int32_t id)
     return type;
 }
 
-static bool load_tokens(struct tokenizer *t, const struct gguf_array *tokens, const struct gguf_array *types, const struct alphabet *a,
-                        struct texts *texts, struct error *err)
+static bool load_tokens(struct tokenizer *t, const struct gguf_array *tokens, const struct gguf_array *types,
+    const struct alphabet *a, struct texts *texts, struct error *err)
 {
     size_t n = (size_t)t->n_vocab, total = 0, cursor = 0, n_slots = 16;
     texts->all = malloc((n + 1) * sizeof *texts->all);
@@ -195,11 +196,12 @@ static void load_bytes(struct tokenizer *t, const struct alphabet *a, const stru
 }
 
 /* The id of left and right written together, or -1. */
-static int32_t find_joined(const struct texts *texts, const struct gguf_string *left, const struct gguf_string *right, int32_t guess,
-                           int32_t n_vocab, char **joined, size_t *capacity)
+static int32_t find_joined(const struct texts *texts, const struct gguf_string *left, const struct gguf_string *right,
+    int32_t guess, int32_t n_vocab, char **joined, size_t *capacity)
 {
     size_t length = left->length + right->length;
-    /* Vocabularies are written in the order of their merges: the 256 bytes, then what each merge makes. Looking there first spares a search. */
+    /* Vocabularies are written in the order of their merges: the 256 bytes,
+     * then what each merge makes. Looking there first spares a search. */
     if (texts->distinct && guess < n_vocab) {
         struct gguf_string g = texts->all[guess];
         if (g.length == length && memcmp(g.data, left->data, left->length) == 0 &&
@@ -248,7 +250,9 @@ static bool load_merges(struct tokenizer *t, const struct gguf_array *merges, co
             ok = out_of_memory(err);
         } else if (left_id < 0 || right_id < 0 || id < 0) {
             ok = error_set(err, "tokenizer.ggml.merges[%" PRIu32 "] %s not a normal token of tokenizer.ggml.tokens", rank,
-                           left_id < 0 ? "merges a left part that is" : right_id < 0 ? "merges a right part that is" : "makes a text that is");
+                left_id < 0    ? "merges a left part that is"
+                : right_id < 0 ? "merges a right part that is"
+                               : "makes a text that is");
         } else {
             bpe_add(&t->bpe, left_id, right_id, rank, id);
         }
@@ -329,12 +333,14 @@ static bool load(struct tokenizer *t, const struct gguf *g, struct texts *texts,
         return error_set(err, "tokenizer.ggml.tokens has %" PRIu64 " tokens; 1 to 2147483646 are supported", tokens.count);
     }
     if (types.data && types.count != tokens.count) {
-        return error_set(err, "tokenizer.ggml.token_type has %" PRIu64 " entries for %" PRIu64 " tokens", types.count, tokens.count);
+        return error_set(
+            err, "tokenizer.ggml.token_type has %" PRIu64 " entries for %" PRIu64 " tokens", types.count, tokens.count);
     }
     t->n_vocab = (int32_t)tokens.count;
     struct alphabet alphabet;
     alphabet_init(&alphabet);
-    if (!load_tokens(t, &tokens, &types, &alphabet, texts, err) || !load_specials(t, &types, err) || !load_merges(t, &merges, texts, err)) {
+    if (!load_tokens(t, &tokens, &types, &alphabet, texts, err) || !load_specials(t, &types, err) ||
+        !load_merges(t, &merges, texts, err)) {
         return false;
     }
     load_bytes(t, &alphabet, texts);

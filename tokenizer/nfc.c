@@ -1,8 +1,8 @@
 /* Normalization Form C.
  *
- * Nearly all text is in NFC already, so the text is scanned with the quick check and copied; only the stretches around a character that
- * fails it are decomposed, put into canonical order and composed. A stretch begins and ends at a "boundary": a starter that quick check
- * answers with Yes, which can neither move nor combine with what stands before it. */
+ * Nearly all text is in NFC already, so the text is scanned with the quick check and copied; only the stretches around a
+ * character that fails it are decomposed, put into canonical order and composed. A stretch begins and ends at a "boundary":
+ * a starter that quick check answers with Yes, which can neither move nor combine with what stands before it. */
 #include "tokenizer/unicode.h"
 
 #include <stdlib.h>

@@ -2,9 +2,11 @@
  *
  *   (?i:'s|'t|'re|'ve|'m|'ll|'d) | [^\r\n\p{L}\p{N}]?\p{L}+ | \p{N} | ?[^\s\p{L}\p{N}]+[\r\n]* | \s*[\r\n]+ | \s+(?!\S) | \s+
  *
- * The first alternative that matches wins, with the lengths that backtracking finds: that is what each step below computes at once.
- * No step looks at a byte more often than a constant number of times over a whole text: only white space is looked at ahead, and at most
- * three pieces come of one run of it. An ill-formed part of the text counts as one character that is no letter, number or white space. */
+ * The first alternative that matches wins, with the lengths that backtracking finds:
+ * that is what each step below computes at once.
+ * No step looks at a byte more often than a constant number of times over a whole text: only white space is looked
+ * at ahead, and at most three pieces come of one run of it. An ill-formed part of the text counts as one character
+ * that is no letter, number or white space. */
 #include "tokenizer/pretokenize.h"
 
 #include "tokenizer/unicode.h"
@@ -52,8 +54,8 @@ static const unsigned char *skip(const unsigned char *p, const unsigned char *en
     return p;
 }
 
-/* Behind a contraction whose apostrophe stands at p; NULL if there is none. Without regard to case; of all characters that fold to
- * one of these letters only U+017F LATIN SMALL LETTER LONG S (C5 BF) is not ASCII. */
+/* Behind a contraction whose apostrophe stands at p; NULL if there is none. Without regard to case; of all characters that fold
+ * to one of these letters only U+017F LATIN SMALL LETTER LONG S (C5 BF) is not ASCII. */
 static const unsigned char *contraction(const unsigned char *p, const unsigned char *end)
 {
     size_t rest = (size_t)(end - p);
@@ -64,7 +66,8 @@ static const unsigned char *contraction(const unsigned char *p, const unsigned c
     if (a == 's' || a == 't' || a == 'm' || a == 'd') {
         return p + 2;
     }
-    if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l') || (p[1] == 0xC5 && rest > 2 && p[2] == 0xBF)) {
+    if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l') ||
+        (p[1] == 0xC5 && rest > 2 && p[2] == 0xBF)) {
         return p + 3;
     }
     return NULL;

@@ -79,7 +79,8 @@ static bool out_of_memory(struct error *err)
 }
 
 /* Merges within one piece: the ids of its bytes are written to the end of out and merged there. */
-static bool encode_piece(const struct tokenizer *t, const unsigned char *piece, size_t length, struct tok_ids *out, struct error *err)
+static bool encode_piece(
+    const struct tokenizer *t, const unsigned char *piece, size_t length, struct tok_ids *out, struct error *err)
 {
     if (!reserve(out, length)) {
         return out_of_memory(err);
@@ -115,7 +116,8 @@ static bool encode_text(const struct tokenizer *t, const char *text, size_t leng
     return ok;
 }
 
-static bool encode(const struct tokenizer *t, const char *text, size_t length, bool parse_special, struct tok_ids *out, struct error *err)
+static bool encode(
+    const struct tokenizer *t, const char *text, size_t length, bool parse_special, struct tok_ids *out, struct error *err)
 {
     const char *p = text, *end = text + length;
     while (p < end) {
@@ -135,7 +137,8 @@ static bool encode(const struct tokenizer *t, const char *text, size_t length, b
     return true;
 }
 
-bool tok_encode(const struct tokenizer *t, const char *text, size_t length, bool parse_special, struct tok_ids *out, struct error *err)
+bool tok_encode(
+    const struct tokenizer *t, const char *text, size_t length, bool parse_special, struct tok_ids *out, struct error *err)
 {
     enum { LIMIT = 1 << 29 }; /* NFC makes at most three bytes of one, and positions in a piece are 31 bits */
     if (length > LIMIT) {

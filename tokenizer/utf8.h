@@ -1,5 +1,6 @@
 /* Reading UTF-8 that need not be UTF-8.
- * Source: Unicode Standard 15.0, section 3.9, table 3-7 (well-formed byte sequences) and "U+FFFD substitution of maximal subparts". */
+ * Source: Unicode Standard 15.0, section 3.9, table 3-7 (well-formed byte sequences)
+ * and "U+FFFD substitution of maximal subparts". */
 #ifndef QUERN_UTF8_H
 #define QUERN_UTF8_H
 
@@ -16,8 +17,8 @@ static inline int utf8_sequence_length(unsigned char lead)
     return lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
 }
 
-/* May `byte` stand at `index` (1..3) of a sequence that begins with `lead`? Overlong forms, surrogates and everything above U+10FFFF end
- * at their second byte. */
+/* May `byte` stand at `index` (1..3) of a sequence that begins with `lead`? Overlong forms,
+ * surrogates and everything above U+10FFFF end at their second byte. */
 static inline int utf8_continues(unsigned char lead, int index, unsigned char byte)
 {
     unsigned low = 0x80, high = 0xBF;

@@ -54,7 +54,9 @@ async function call(target, request, { stream, signal }) {
     if (!answer.ok) {
       const text = await answer.text();
       const message = `HTTP ${answer.status}: ${text.slice(0, 500)}`;
-      if (answer.status >= 500 || TRY_OTHER.has(answer.status) || text.includes('context_length_exceeded')) throw new Failover(message);
+      if (answer.status >= 500 || TRY_OTHER.has(answer.status) || text.includes('context_length_exceeded')) {
+        throw new Failover(message);
+      }
       throw Object.assign(new Error(message), { status: answer.status });
     }
     if (stream) return { chunks: parse(answer.body, done, () => clearTimeout(clock)) };
@@ -99,7 +101,8 @@ export function createRouter({ local, cloud, log = () => {}, healthMs = 2000, fr
 
   async function localIsUp() {
     if (performance.now() - looked < freshMs) return up;
-    up = await fetch(healthURL, { signal: AbortSignal.timeout(healthMs) }).then((answer) => answer.body.cancel().then(() => answer.ok), () => false);
+    up = await fetch(healthURL, { signal: AbortSignal.timeout(healthMs) })
+      .then((answer) => answer.body.cancel().then(() => answer.ok), () => false);
     looked = performance.now();
     return up;
   }
@@ -140,7 +143,8 @@ export function createRouter({ local, cloud, log = () => {}, healthMs = 2000, fr
         }
         return yield* held;
       } catch (error) {
-        failed({ name, reason }, error.status ? error : new Failover(error.message, { cause: error }), i === 1 || started || signal?.aborted);
+        failed({ name, reason }, error.status ? error : new Failover(error.message, { cause: error }),
+          i === 1 || started || signal?.aborted);
       }
     }
   }

@@ -165,7 +165,8 @@ static bool submit(struct api *a, const struct answer_request *r, struct answer_
     struct error problem;
     switch (engine_submit(a->engine, &g, &c->id, &problem)) {
     case SUBMIT_OK: return true;
-    case SUBMIT_FULL: return api_fail(err, 503, "queue_full", NULL, "Too many requests are waiting for the model; try again later.");
+    case SUBMIT_FULL:
+        return api_fail(err, 503, "queue_full", NULL, "Too many requests are waiting for the model; try again later.");
     case SUBMIT_STOPPED: return api_fail(err, 503, "shutting_down", NULL, "The server is shutting down.");
     default: return api_fail(err, 400, "invalid_request", NULL, "The engine refused the request: %s.", problem.text);
     }
@@ -178,8 +179,9 @@ static bool prepare(struct api *a, struct answer *answer, const struct answer_re
             return false;
     int n = r->n_prompts * r->n, max_queue = engine_info(a->engine)->max_queue;
     if (n > PARAMS_MAX_CHOICES || n > max_queue)
-        return api_fail(err, 400, "invalid_value", r->n > 1 ? "n" : r->prompt_param, "%d answers are asked for at once; this server takes at most %d.", n,
-                        max_queue < PARAMS_MAX_CHOICES ? max_queue : PARAMS_MAX_CHOICES);
+        return api_fail(err, 400, "invalid_value", r->n > 1 ? "n" : r->prompt_param,
+            "%d answers are asked for at once; this server takes at most %d.", n,
+            max_queue < PARAMS_MAX_CHOICES ? max_queue : PARAMS_MAX_CHOICES);
     answer->choices = calloc((size_t)n, sizeof *answer->choices);
     if (!answer->choices)
         return api_out_of_memory(err);
@@ -208,7 +210,8 @@ bool answer_start(struct api *a, struct exchange *x, const struct answer_request
             r->schema->free(r->state);
         return api_out_of_memory(err);
     }
-    *answer = (struct answer){.api = a, .x = x, .schema = r->schema, .state = r->state, .stream = r->stream, .one_call = r->one_call, .n = r->n};
+    *answer = (struct answer){
+        .api = a, .x = x, .schema = r->schema, .state = r->state, .stream = r->stream, .one_call = r->one_call, .n = r->n};
     if (!prepare(a, answer, r, err)) {
         free_answer(answer);
         return false;
@@ -277,7 +280,9 @@ static void finish_choice(struct answer_choice *c)
     struct answer *answer = c->answer;
     enum finish_reason reason = c->progress.finish;
     bool calls = c->parser && tool_parser_n_valid(c->parser) > 0;
-    c->finish = c->closed || (reason == FINISH_STOP && calls) ? ANSWER_TOOL_CALLS : reason == FINISH_STOP ? ANSWER_STOP : ANSWER_LENGTH;
+    c->finish = c->closed || (reason == FINISH_STOP && calls) ? ANSWER_TOOL_CALLS
+                : reason == FINISH_STOP                       ? ANSWER_STOP
+                                                              : ANSWER_LENGTH;
     c->done = true;
     answer->n_left--;
     if (answer->stream && answer->schema->done)

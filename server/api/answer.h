@@ -1,5 +1,6 @@
-/* A request that the engine works on, whichever API it came by: submits its generations, turns their events into the pieces of answers (content, tool calls, the end),
- * and has a schema write these as JSON, piece by piece for a stream or all at once. A client that goes away cancels its generations.
+/* A request that the engine works on, whichever API it came by: submits its generations, turns their
+ * events into the pieces of answers (content, tool calls, the end), and has a schema write these as JSON,
+ * piece by piece for a stream or all at once. A client that goes away cancels its generations.
  *
  * An answer has n choices for each prompt, each a generation of its own. Everything here runs on the network thread. */
 #ifndef QUERN_ANSWER_H
@@ -35,7 +36,8 @@ struct answer_choice {
     struct json_writer content;   /* an answer sent whole: its text so far, as raw bytes; data may be NULL */
     struct answer_call *calls;    /* [n_calls] an answer sent whole: its calls */
     int n_calls;
-    struct token_choice *tokens;  /* [n_tokens] with generation.logprobs: all tokens of an answer sent whole; of a stream, those since n_tokens was last set to 0 */
+    struct token_choice *tokens;  /* [n_tokens] with generation.logprobs: all tokens of an answer sent whole;
+                                   * of a stream, those since n_tokens was last set to 0 */
     int n_tokens;
 
     /* answer.c's */
@@ -58,7 +60,8 @@ struct answer {
     int n_choices, n, n_left;
 };
 
-/* How an API writes answers. Stream functions add whole server-sent events to w, or nothing. Any may be NULL: nothing is written then. */
+/* How an API writes answers. Stream functions add whole server-sent events to w, or nothing.
+ * Any may be NULL: nothing is written then. */
 struct answer_schema {
     void (*begin)(struct answer *a, struct json_writer *w);
     void (*content)(struct answer_choice *c, const char *text, size_t length, struct json_writer *w);
@@ -66,7 +69,8 @@ struct answer_schema {
     void (*done)(struct answer_choice *c, struct json_writer *w); /* its finish and progress are known */
     void (*end)(struct answer *a, struct json_writer *w);         /* all choices are done */
     void (*whole)(struct answer *a, struct json_writer *w);       /* the body of an answer that is no stream */
-    /* A failure after the beginning: as an event of the stream, or as a body. NULL: OpenAI's error object, behind "data: " in a stream. */
+    /* A failure after the beginning: as an event of the stream, or as a body.
+     * NULL: OpenAI's error object, behind "data: " in a stream. */
     void (*error)(struct answer *a, const struct api_error *e, struct json_writer *w);
     void (*free)(void *state);
 };
@@ -78,14 +82,16 @@ struct answer_request {
     const struct tok_ids *prompts; /* [n_prompts]; not needed afterwards */
     int n_prompts;
     int n;                        /* choices for each prompt */
-    struct generation generation; /* of every choice; prompt, callback and user are filled in, and each choice but the first gets a seed derived from the one given */
+    struct generation generation; /* of every choice; prompt, callback and user are filled in, and each choice but the first gets
+                                   * a seed derived from the one given */
     const char *prompt_param;     /* what an error about the prompt's length names: "messages" */
     const struct chat_text *tool_names; /* [n_tools] what may be called; 0: the text is not searched for calls */
     size_t n_tools;
     bool one_call;                /* the answer ends with its first whole call */
 };
 
-/* Submits everything, or nothing and fills err: a prompt too long for the context (400), too much to do (503). The response follows by itself. */
+/* Submits everything, or nothing and fills err: a prompt too long for the context (400),
+ * too much to do (503). The response follows by itself. */
 bool answer_start(struct api *a, struct exchange *x, const struct answer_request *r, struct api_error *err);
 
 struct answer_usage {

@@ -73,7 +73,8 @@ void api_send_error(struct exchange *x, const struct api_error *err)
     struct json_writer w = {0};
     write_error(&w, x, err);
     const char *headers = err->status == 401 ? "WWW-Authenticate: Bearer\r\n" : err->status == 503 ? "Retry-After: 1\r\n" : "";
-    static const char fallback[] = "{\"error\":{\"message\":\"The server is out of memory.\",\"type\":\"server_error\",\"param\":null,\"code\":null}}";
+    static const char fallback[] =
+        "{\"error\":{\"message\":\"The server is out of memory.\",\"type\":\"server_error\",\"param\":null,\"code\":null}}";
     if (w.failed)
         exchange_reply(x, 503, headers, api_json_type, fallback, sizeof fallback - 1);
     else
@@ -150,7 +151,8 @@ static const struct route *find_route(const char *path)
 {
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         size_t n = strlen(routes[i].path);
-        if (routes[i].flags & PREFIX ? strncmp(path, routes[i].path, n) == 0 && path[n] != '\0' : strcmp(path, routes[i].path) == 0)
+        if (routes[i].flags & PREFIX ? strncmp(path, routes[i].path, n) == 0 && path[n] != '\0'
+                                     : strcmp(path, routes[i].path) == 0)
             return &routes[i];
     }
     return NULL;
@@ -162,14 +164,15 @@ static struct json *read_body(const struct http_parser *r, struct api_error *err
     const char *type = http_get(r, "Content-Type");
     size_t length = type ? strcspn(type, "; \t") : 0;
     if (length != 16 || strncasecmp(type, "application/json", 16) != 0) {
-        api_fail(err, 415, "unsupported_media_type", NULL, "The body must be JSON and say so: send the header 'Content-Type: application/json'.");
+        api_fail(err, 415, "unsupported_media_type", NULL,
+            "The body must be JSON and say so: send the header 'Content-Type: application/json'.");
         return NULL;
     }
     struct json_error problem;
     struct json *body = json_parse(r->body, r->body_length, NULL, &problem);
     if (!body)
-        api_fail(err, 400, "invalid_json", NULL, "The body is not valid JSON: %s, at line %zu, column %zu (byte %zu).", problem.text, problem.line,
-                 problem.column, problem.offset);
+        api_fail(err, 400, "invalid_json", NULL, "The body is not valid JSON: %s, at line %zu, column %zu (byte %zu).",
+            problem.text, problem.line, problem.column, problem.offset);
     return body;
 }
 
@@ -179,16 +182,20 @@ static bool check_access(const struct api *a, const struct http_parser *r, const
     /* A page that rebinds its name cannot know the key, so with a key any name (a reverse proxy's, say) is as good as another. */
     if (!a->options.key && !access_host(r->host, a->options.hosts, a->options.n_hosts, net_is_loopback(a->net)))
         return api_fail(err, 403, "forbidden_host", NULL,
-                        "This server does not answer to the host name in this request; use localhost or the address it listens on, or start it with --allowed-host.");
+            "This server does not answer to the host name in this request; use localhost or the address it listens on, or start "
+            "it with --allowed-host.");
     if (a->options.key && !(route && route->flags & OPEN) && !access_key(http_get(r, "Authorization"), a->options.key) &&
         !access_bare_key(http_get(r, "x-api-key"), a->options.key))
-        return api_fail(err, 401, "invalid_api_key", NULL, "This server needs its API key: send the header 'Authorization: Bearer KEY' or 'x-api-key: KEY'.");
+        return api_fail(err, 401, "invalid_api_key", NULL,
+            "This server needs its API key: send the header 'Authorization: Bearer KEY' or 'x-api-key: KEY'.");
     return true;
 }
 
 static const char *allowed_methods(const struct route *route)
 {
-    return !route ? "Allow: GET, HEAD, POST, OPTIONS\r\n" : route->post ? "Allow: POST, OPTIONS\r\n" : "Allow: GET, HEAD, OPTIONS\r\n";
+    return !route        ? "Allow: GET, HEAD, POST, OPTIONS\r\n"
+           : route->post ? "Allow: POST, OPTIONS\r\n"
+                         : "Allow: GET, HEAD, OPTIONS\r\n";
 }
 
 static void on_request(void *user, struct exchange *x, const struct http_parser *r);
@@ -238,7 +245,8 @@ static bool answer(struct api *a, struct exchange *x, const struct http_parser *
 {
     const struct route *route = find_route(r->path);
     bool options = strcmp(r->method, "OPTIONS") == 0;
-    if (access_cors(r, a->options.cors_origin, x) && options && route) { /* a browser asks before it sends; it cannot send the key with that */
+    /* A browser asks before it sends; it cannot send the key with that. */
+    if (access_cors(r, a->options.cors_origin, x) && options && route) {
         if (!a->options.key && !check_access(a, r, route, err))
             return false;
         exchange_reply(x, 204, allowed_methods(route), NULL, "", 0);
@@ -255,7 +263,8 @@ static bool answer(struct api *a, struct exchange *x, const struct http_parser *
     bool is_get = strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0;
     if (route->post ? strcmp(r->method, "POST") != 0 : !is_get) {
         struct json_writer w = {0};
-        api_fail(err, 405, "method_not_allowed", NULL, "%.32s is not a method of '%.200s'; it takes %s.", r->method, r->path, route->post ? "POST" : "GET");
+        api_fail(err, 405, "method_not_allowed", NULL, "%.32s is not a method of '%.200s'; it takes %s.", r->method, r->path,
+            route->post ? "POST" : "GET");
         write_error(&w, x, err);
         exchange_reply(x, 405, allowed_methods(route), api_json_type, w.failed ? "" : w.data, w.failed ? 0 : w.length);
         json_writer_free(&w);

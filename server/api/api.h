@@ -11,10 +11,11 @@
  *   GET  /                       the chat page, server/page/page.h. Needs no key: it asks for one
  *   GET  /metrics                server/api/metrics.h; 404 unless it is switched on
  *
- * /models, /models/NAME, /chat/completions and /responses are there without /v1 too. HEAD works wherever GET does; OPTIONS tells the methods. Every error is an OpenAI error object, but under
- * /v1/messages it is one of Anthropic's.
+ * /models, /models/NAME, /chat/completions and /responses are there without /v1 too. HEAD works wherever GET does;
+ * OPTIONS tells the methods. Every error is an OpenAI error object, but under /v1/messages it is one of Anthropic's.
  *
- * Threads: everything runs on the network thread but api_engine_ready and api_engine_failed, and the events queue that the engine thread fills. */
+ * Threads: everything runs on the network thread but api_engine_ready and api_engine_failed,
+ * and the events queue that the engine thread fills. */
 #ifndef QUERN_API_H
 #define QUERN_API_H
 
@@ -26,7 +27,8 @@ struct api;
 struct api_options {
     const char *model;   /* the name the model goes by; kept */
     const char *model_path; /* kept */
-    const char *const *hosts; /* [n_hosts] names it answers to besides localhost: what it was told to listen on, and those it was told; kept */
+    const char *const *hosts; /* [n_hosts] names it answers to besides localhost: what it was told
+                               * to listen on, and those it was told; kept */
     int n_hosts;
     const char *cors_origin; /* the web pages that may use it: an origin, or "*"; NULL: none; kept */
     const char *key;     /* NULL: none needed; kept */

@@ -3,7 +3,8 @@
 #include "server/api/chat_reply.h"
 #include "server/request/chat_request.h"
 
-static bool start(struct api *a, struct exchange *x, const struct chat_request *r, const struct tok_ids *ids, struct api_error *err)
+static bool start(
+    struct api *a, struct exchange *x, const struct chat_request *r, const struct tok_ids *ids, struct api_error *err)
 {
     struct answer_request request = {
         .schema = &chat_schema,
@@ -12,7 +13,8 @@ static bool start(struct api *a, struct exchange *x, const struct chat_request *
         .prompts = ids,
         .n_prompts = 1,
         .n = r->params.n,
-        .generation = {.max_tokens = r->max_tokens, .logprobs = r->logprobs, .top_logprobs = r->top_logprobs, .grammar = r->grammar},
+        .generation = {.max_tokens = r->max_tokens, .logprobs = r->logprobs, .top_logprobs = r->top_logprobs,
+            .grammar = r->grammar},
         .prompt_param = "messages",
         .tool_names = r->tool_names,
         .n_tools = r->chat.n_tools,

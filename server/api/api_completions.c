@@ -244,7 +244,8 @@ static void end(struct answer *a, struct json_writer *w)
     reply_end_stream(w, &state->reply, a);
 }
 
-static const struct answer_schema schema = {.begin = begin, .content = content, .done = done, .end = end, .whole = whole, .free = free_completion};
+static const struct answer_schema schema = {
+    .begin = begin, .content = content, .done = done, .end = end, .whole = whole, .free = free_completion};
 
 bool api_completions(struct api *a, struct exchange *x, const struct json_value *body, struct api_error *err)
 {
@@ -258,7 +259,8 @@ bool api_completions(struct api *a, struct exchange *x, const struct json_value 
             .prompts = r.prompts,
             .n_prompts = r.n_prompts,
             .n = r.params.n,
-            .generation = {.max_tokens = r.max_tokens, .logprobs = r.logprobs >= 0, .top_logprobs = r.logprobs > 0 ? r.logprobs : 0},
+            .generation = {.max_tokens = r.max_tokens, .logprobs = r.logprobs >= 0,
+                .top_logprobs = r.logprobs > 0 ? r.logprobs : 0},
             .prompt_param = "prompt",
         };
         params_apply(&r.params, &request.generation);

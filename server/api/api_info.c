@@ -84,7 +84,8 @@ bool api_model(struct api *a, struct exchange *x, const struct http_parser *r, s
 {
     const char *name = strstr(r->path, "/models/") + 8;
     if (strcmp(name, a->options.model) != 0)
-        return api_fail(err, 404, "model_not_found", "model", "There is no model '%.128s' here; this server has '%.128s'.", name, a->options.model);
+        return api_fail(err, 404, "model_not_found", "model", "There is no model '%.128s' here; this server has '%.128s'.", name,
+            a->options.model);
     struct json_writer w = {0};
     write_model(&w, a);
     api_send_json(x, &w);
@@ -179,7 +180,8 @@ bool api_metrics(struct api *a, struct exchange *x, const struct http_parser *r,
 {
     (void)r;
     if (!a->options.metrics)
-        return api_fail(err, 404, "metrics_disabled", NULL, "Metrics are off; start quern-server with --metrics to have them here.");
+        return api_fail(
+            err, 404, "metrics_disabled", NULL, "Metrics are off; start quern-server with --metrics to have them here.");
     struct engine_stats stats;
     if (a->engine)
         engine_get_stats(a->engine, &stats);

@@ -1,4 +1,5 @@
-/* What the parts of the API share: routing (api.c), chats (api_chat.c), completions (api_completions.c), tokenising (api_tokens.c), small routes (api_info.c). */
+/* What the parts of the API share: routing (api.c), chats (api_chat.c), completions (api_completions.c),
+ * tokenising (api_tokens.c), small routes (api_info.c). */
 #ifndef QUERN_API_INTERNAL_H
 #define QUERN_API_INTERNAL_H
 

@@ -1,4 +1,5 @@
-/* POST /v1/messages and /v1/messages/count_tokens: from the request to the engine. What comes back is server/api/messages_reply.c's. */
+/* POST /v1/messages and /v1/messages/count_tokens: from the request to the engine.
+ * What comes back is server/api/messages_reply.c's. */
 #include "server/api/api_internal.h"
 #include "server/api/messages_reply.h"
 #include "server/request/messages_request.h"
@@ -13,7 +14,8 @@ static bool encode(const struct api *a, const struct messages_request *r, struct
     return true;
 }
 
-static bool start(struct api *a, struct exchange *x, const struct messages_request *r, const struct tok_ids *ids, struct api_error *err)
+static bool start(
+    struct api *a, struct exchange *x, const struct messages_request *r, const struct tok_ids *ids, struct api_error *err)
 {
     struct answer_request request = {
         .schema = &messages_schema,
@@ -41,8 +43,8 @@ bool api_messages(struct api *a, struct exchange *x, const struct json_value *bo
 {
     struct messages_request r;
     struct tok_ids ids = {0};
-    bool ok = messages_request_read(&r, body, &a->options.sampling, engine_info(a->engine)->n_vocab, false, err) && encode(a, &r, &ids, err) &&
-              start(a, x, &r, &ids, err);
+    bool ok = messages_request_read(&r, body, &a->options.sampling, engine_info(a->engine)->n_vocab, false, err) &&
+              encode(a, &r, &ids, err) && start(a, x, &r, &ids, err);
     tok_ids_free(&ids);
     messages_request_free(&r);
     return ok;
@@ -52,7 +54,8 @@ bool api_count_tokens(struct api *a, struct exchange *x, const struct json_value
 {
     struct messages_request r;
     struct tok_ids ids = {0};
-    bool ok = messages_request_read(&r, body, &a->options.sampling, engine_info(a->engine)->n_vocab, true, err) && encode(a, &r, &ids, err);
+    bool ok = messages_request_read(&r, body, &a->options.sampling, engine_info(a->engine)->n_vocab, true, err) &&
+              encode(a, &r, &ids, err);
     if (ok) {
         struct json_writer w = {0};
         json_begin_object(&w);

@@ -3,7 +3,8 @@
 #include "server/api/responses_reply.h"
 #include "server/request/responses_request.h"
 
-static bool start(struct api *a, struct exchange *x, struct responses_request *r, const struct tok_ids *ids, struct api_error *err)
+static bool start(
+    struct api *a, struct exchange *x, struct responses_request *r, const struct tok_ids *ids, struct api_error *err)
 {
     const struct chat_request *chat = &r->chat;
     struct answer_request request = {

@@ -128,8 +128,8 @@ bool api_detokenize(struct api *a, struct exchange *x, const struct json_value *
         int64_t id;
         if (!json_get_int(v, &id) || id < 0 || id >= tok_n_vocab(t)) {
             json_writer_free(&text);
-            return api_fail(err, 400, "invalid_value", "tokens", "Invalid value for 'tokens[%zu]': it must be a token id from 0 to %d.", i,
-                            tok_n_vocab(t) - 1);
+            return api_fail(err, 400, "invalid_value", "tokens",
+                "Invalid value for 'tokens[%zu]': it must be a token id from 0 to %d.", i, tok_n_vocab(t) - 1);
         }
         struct gguf_string piece = tok_bytes(t, (int32_t)id);
         json_raw(&text, piece.data, piece.length);

@@ -212,4 +212,5 @@ static void end(struct answer *a, struct json_writer *w)
     reply_end_stream(w, a->state, a);
 }
 
-const struct answer_schema chat_schema = {.begin = begin, .content = content, .call = call, .done = done, .end = end, .whole = whole, .free = free};
+const struct answer_schema chat_schema = {
+    .begin = begin, .content = content, .call = call, .done = done, .end = end, .whole = whole, .free = free};

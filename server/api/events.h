@@ -1,7 +1,7 @@
 /* The queue from the engine thread to the network thread: copies of engine events, in order.
  *
- * events_push never waits for the other thread beyond the moment that a pointer is exchanged, and calls `wake` when the queue was empty. If memory runs out an event is
- * lost; `lost` then tells the taker once, who must give up what it was waiting for. */
+ * events_push never waits for the other thread beyond the moment that a pointer is exchanged, and calls `wake` when the queue was
+ * empty. If memory runs out an event is lost; `lost` then tells the taker once, who must give up what it was waiting for. */
 #ifndef QUERN_EVENTS_H
 #define QUERN_EVENTS_H
 

@@ -200,7 +200,8 @@ static void end_event(struct json_writer *w)
     json_raw(w, "\n\n", 2);
 }
 
-static void write_delta(struct messages_reply *s, struct json_writer *w, const char *type, const char *member, const char *text, size_t length)
+static void write_delta(
+    struct messages_reply *s, struct json_writer *w, const char *type, const char *member, const char *text, size_t length)
 {
     begin_block_event(s, w, "content_block_delta");
     json_key(w, "delta");
@@ -311,5 +312,5 @@ static void end(struct answer *a, struct json_writer *w)
     end_event(w);
 }
 
-const struct answer_schema messages_schema = {.begin = begin, .content = content, .call = call, .done = done, .end = end, .whole = whole, .error = error,
-                                              .free = free_reply};
+const struct answer_schema messages_schema = {.begin = begin, .content = content, .call = call, .done = done, .end = end,
+                                              .whole = whole, .error = error, .free = free_reply};

@@ -1,10 +1,12 @@
-/* The answer to POST /v1/messages, as one object or as a stream of events, and errors as this API has them. Source of the shapes: Anthropic's API reference.
+/* The answer to POST /v1/messages, as one object or as a stream of events, and errors as this API has them.
+ * Source of the shapes: Anthropic's API reference.
  *
- * A stream: message_start; for each block content_block_start, content_block_delta ..., content_block_stop; message_delta with the stop reason and the usage; message_stop. After a failure, or
- * when the server shuts down, an error event ends it.
+ * A stream: message_start; for each block content_block_start, content_block_delta ..., content_block_stop; message_delta with
+ * the stop reason and the usage; message_stop. After a failure, or when the server shuts down, an error event ends it.
  *
- * The stop reason is "end_turn", "stop_sequence" (with the one that was met), "tool_use", "max_tokens", or "model_context_window_exceeded" when prompt and answer fill the context before that.
- * The cache's numbers in the usage are 0: input_tokens counts the whole prompt. */
+ * The stop reason is "end_turn", "stop_sequence" (with the one that was met), "tool_use", "max_tokens",
+ * or "model_context_window_exceeded" when prompt and answer fill the context before that. The cache's
+ * numbers in the usage are 0: input_tokens counts the whole prompt. */
 #ifndef QUERN_MESSAGES_REPLY_H
 #define QUERN_MESSAGES_REPLY_H
 
@@ -18,7 +20,8 @@ extern const struct answer_schema messages_schema; /* its state is a struct mess
 /* NULL: out of memory. */
 struct messages_reply *messages_reply_new(const char *model, const struct messages_request *r);
 
-/* {"type":"error","error":{"type","message"}}, the type by the status; for MESSAGES_NO_THREAD also "details":{"error_code","unsupported"}. */
+/* {"type":"error","error":{"type","message"}}, the type by the status; for MESSAGES_NO_THREAD also
+ * "details":{"error_code","unsupported"}. */
 void messages_error_write(struct json_writer *w, const struct api_error *e);
 
 #endif

@@ -16,7 +16,8 @@ const char metrics_content_type[] = "text/plain; version=0.0.4; charset=utf-8";
 
 /* From a cached prompt on a fast machine to 32k tokens on a slow one. */
 static const double first_token_bounds[] = {0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300};
-static const double per_token_bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5};
+static const double per_token_bounds[] = {
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5};
 static const double queue_bounds[] = {0.001, 0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300, 600};
 static const double token_bounds[] = {8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
 
@@ -32,7 +33,8 @@ static double seconds_of(clockid_t clock)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* proc(5): field 22 of /proc/self/stat is the start, in clock ticks since boot. The name before it, in parentheses, may hold anything. */
+/* proc(5): field 22 of /proc/self/stat is the start, in clock ticks since boot.
+ * The name before it, in parentheses, may hold anything. */
 static double process_start_time(void)
 {
     char text[1024];
@@ -67,8 +69,8 @@ void metrics_init(struct metrics *m, const char *kernel_level, const char *model
 {
     *m = (struct metrics){
         .kernel_level = kernel_level, .model = model, .start_time = process_start_time(),
-        .first_token = HISTOGRAM(first_token_bounds), .per_token = HISTOGRAM(per_token_bounds), .queue_wait = HISTOGRAM(queue_bounds),
-        .prompt_length = HISTOGRAM(token_bounds), .output_length = HISTOGRAM(token_bounds),
+        .first_token = HISTOGRAM(first_token_bounds), .per_token = HISTOGRAM(per_token_bounds),
+        .queue_wait = HISTOGRAM(queue_bounds), .prompt_length = HISTOGRAM(token_bounds), .output_length = HISTOGRAM(token_bounds),
     };
 }
 
@@ -102,7 +104,8 @@ void metrics_take_event(struct metrics *m, const struct engine_event *e)
     if (e->kind != EVENT_DONE)
         return;
     observe(&m->queue_wait, e->queue_seconds);
-    /* An answer may be empty, when the model ends its turn at once; one that was cancelled before its first token has no prompt worth counting. */
+    /* An answer may be empty, when the model ends its turn at once; one that was cancelled before
+     * its first token has no prompt worth counting. */
     bool sampled = e->n_generated > 0 || e->finish == FINISH_STOP || e->finish == FINISH_LENGTH;
     if (!sampled)
         return;
@@ -177,7 +180,8 @@ static void put_histogram(struct json_writer *w, const char *name, const char *h
     put_sample(w, PREFIX, part, "", (double)total);
 }
 
-/* A label's value: backslash, quote and line feed escaped. What is not UTF-8 becomes question marks, since one bad byte would spoil the whole page. */
+/* A label's value: backslash, quote and line feed escaped. What is not UTF-8 becomes question marks,
+ * since one bad byte would spoil the whole page. */
 static void put_label_value(struct json_writer *w, const char *text)
 {
     for (const char *p = text; *p; p++) {
@@ -221,7 +225,8 @@ void metrics_write(const struct metrics *m, const struct engine_stats *stats, st
     static const struct engine_stats none;
     const struct engine_stats *s = stats ? stats : &none;
     double n_prompt = (double)m->n_prompt_tokens, n_predicted = (double)m->n_predicted_tokens;
-    put_one(w, PREFIX, "prompt_tokens_total", "counter", "Prompt tokens computed; those found in a cache do not count.", n_prompt);
+    put_one(w, PREFIX, "prompt_tokens_total", "counter", "Prompt tokens computed; those found in a cache do not count.",
+        n_prompt);
     put_one(w, PREFIX, "prompt_seconds_total", "counter", "Time spent on prompts, added up over generations.", m->prompt_seconds);
     put_one(w, PREFIX, "tokens_predicted_total", "counter", "Tokens generated.", n_predicted);
     put_one(w, PREFIX, "tokens_predicted_seconds_total", "counter", "Time from first to last token, added up over generations.",
@@ -229,22 +234,27 @@ void metrics_write(const struct metrics *m, const struct engine_stats *stats, st
     put_one(w, PREFIX, "n_decode_total", "counter", "Batches computed.", (double)s->n_batches);
     put_one(w, PREFIX, "n_busy_slots_per_decode", "gauge", "Sequences in a batch, on average since the start.",
             ratio((double)s->n_batch_sequences, (double)s->n_batches));
-    put_one(w, PREFIX, "prompt_tokens_seconds", "gauge", "Prompt tokens per second, on average since the start.", ratio(n_prompt, m->prompt_seconds));
+    put_one(w, PREFIX, "prompt_tokens_seconds", "gauge", "Prompt tokens per second, on average since the start.",
+        ratio(n_prompt, m->prompt_seconds));
     put_one(w, PREFIX, "predicted_tokens_seconds", "gauge", "Generated tokens per second, on average since the start.",
             ratio(n_predicted, m->predicted_seconds));
-    put_one(w, PREFIX, "kv_cache_usage_ratio", "gauge", "Part of the KV cache that is set aside for running generations; 1 is all of it.",
-            ratio(s->n_kv_reserved, s->n_kv));
-    put_one(w, PREFIX, "kv_cache_tokens", "gauge", "Tokens of running generations whose keys and values are in the KV cache.", s->n_kv_filled);
+    put_one(w, PREFIX, "kv_cache_usage_ratio", "gauge",
+        "Part of the KV cache that is set aside for running generations; 1 is all of it.", ratio(s->n_kv_reserved, s->n_kv));
+    put_one(w, PREFIX, "kv_cache_tokens", "gauge", "Tokens of running generations whose keys and values are in the KV cache.",
+        s->n_kv_filled);
     put_one(w, PREFIX, "requests_processing", "gauge", "Generations that are being computed.", s->n_running);
     put_one(w, PREFIX, "requests_deferred", "gauge", "Generations that wait for their turn.", s->n_waiting);
     put_histogram(w, "time_to_first_token_seconds", "From a generation's submission to its first token.", &m->first_token);
-    put_histogram(w, "time_per_output_token_seconds", "Time between two tokens of a generation, averaged over it.", &m->per_token);
-    put_histogram(w, "queue_wait_seconds", "From a generation's submission to its start, or to its end if it never started.", &m->queue_wait);
+    put_histogram(
+        w, "time_per_output_token_seconds", "Time between two tokens of a generation, averaged over it.", &m->per_token);
+    put_histogram(w, "queue_wait_seconds", "From a generation's submission to its start, or to its end if it never started.",
+        &m->queue_wait);
     put_histogram(w, "prompt_tokens", "Tokens of a prompt, cached ones included.", &m->prompt_length);
     put_histogram(w, "output_tokens", "Tokens of an answer.", &m->output_length);
     put_requests(w, m);
     put_build_info(w, m);
     put_one(w, "", "process_resident_memory_bytes", "gauge", "Resident memory of the process.", resident_bytes());
     put_one(w, "", "process_start_time_seconds", "gauge", "Start of the process, since 1970.", m->start_time);
-    put_one(w, "", "process_cpu_seconds_total", "counter", "User and system time of the process.", seconds_of(CLOCK_PROCESS_CPUTIME_ID));
+    put_one(w, "", "process_cpu_seconds_total", "counter", "User and system time of the process.",
+        seconds_of(CLOCK_PROCESS_CPUTIME_ID));
 }

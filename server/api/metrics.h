@@ -3,19 +3,23 @@
  *
  * Names that llama-server has too mean the same here, with the prefix quern: in place of llamacpp: :
  *
- *   prompt_tokens_total, prompt_seconds_total       counters  of prompts that were computed to their end; cached tokens are not counted
+ *   prompt_tokens_total, prompt_seconds_total       counters  of prompts that were computed to their end;
+ *                                                             cached tokens are not counted
  *   tokens_predicted_total,
- *   tokens_predicted_seconds_total                  counters  of generations that have ended, cancelled ones too; from first token to last
+ *   tokens_predicted_seconds_total                  counters  of generations that have ended, cancelled ones too;
+ *                                                             from first token to last
  *   n_decode_total                                  counter   batches
  *   n_busy_slots_per_decode                         gauge     sequences in a batch, on average since the start
- *   prompt_tokens_seconds, predicted_tokens_seconds gauges    tokens per second, on average since the start (reading changes nothing)
- *   kv_cache_usage_ratio, kv_cache_tokens           gauges    room set aside for running sequences; tokens whose keys and values are held
+ *   prompt_tokens_seconds, predicted_tokens_seconds gauges    tokens per second, on average since the start
+ *                                                             (reading changes nothing)
+ *   kv_cache_usage_ratio, kv_cache_tokens           gauges    room set aside for running sequences; tokens whose
+ *                                                             keys and values are held
  *   requests_processing, requests_deferred          gauges    generations that are computed, that wait
  *
- * and quern's own: histograms time_to_first_token_seconds, time_per_output_token_seconds, queue_wait_seconds, prompt_tokens, output_tokens, each
- * filled when a generation ends; http_requests_total{route,status}, where a route is one of the API's or "other", and status 499 is a client that left before
- * its answer began; build_info{version,kernel_level,model}. Under their usual names: process_resident_memory_bytes, process_start_time_seconds,
- * process_cpu_seconds_total.
+ * and quern's own: histograms time_to_first_token_seconds, time_per_output_token_seconds, queue_wait_seconds, prompt_tokens,
+ * output_tokens, each filled when a generation ends; http_requests_total{route,status}, where a route is one of the API's or
+ * "other", and status 499 is a client that left before its answer began; build_info{version,kernel_level,model}. Under their
+ * usual names: process_resident_memory_bytes, process_start_time_seconds, process_cpu_seconds_total.
  *
  * Network thread only. What the engine thread knows comes with its events, and from engine_get_stats. */
 #ifndef QUERN_METRICS_H

@@ -55,7 +55,8 @@ void reply_timings(struct json_writer *w, const struct answer *a)
     if (a->n_choices > 1)
         return;
     int computed = done->n_prompt - done->n_cached;
-    /* The first token comes out of the prompt's own pass: what is timed after it are the others, and the end of the turn where the model came to it. */
+    /* The first token comes out of the prompt's own pass: what is timed after it are the others,
+     * and the end of the turn where the model came to it. */
     int later = done->n_generated - (done->finish != FINISH_STOP);
     json_key(w, "timings");
     json_begin_object(w);

@@ -22,7 +22,8 @@ void reply_init(struct reply *r, const char *prefix, const char *model);
 /* Writes prefix and 24 random hexadecimal digits. */
 void reply_new_id(char *out, size_t size, const char *prefix);
 
-/* "stop", "length", "tool_calls". A generation that was cancelled while its client still listens (the server shuts down) was cut short too: "length". */
+/* "stop", "length", "tool_calls". A generation that was cancelled while its client still listens (the server
+ * shuts down) was cut short too: "length". */
 const char *reply_finish_name(enum answer_finish finish);
 
 /* ,"usage":{...} */

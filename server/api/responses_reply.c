@@ -78,7 +78,8 @@ static void write_message(struct json_writer *w, const char *id, const char *sta
     json_end_object(w);
 }
 
-static void write_call(struct json_writer *w, const char *id, const char *status, const char *call_id, const char *name, const char *arguments, size_t length)
+static void write_call(struct json_writer *w, const char *id, const char *status, const char *call_id, const char *name,
+    const char *arguments, size_t length)
 {
     json_begin_object(w);
     json_key(w, "id");
@@ -367,7 +368,8 @@ static void whole(struct answer *a, struct json_writer *w)
     char id[48];
     if (c->content.length > 0 || c->n_calls == 0) {
         reply_new_id(id, sizeof id, "msg_");
-        write_message(&s->items, id, c->finish == ANSWER_LENGTH ? "incomplete" : "completed", c->content.data ? c->content.data : "", c->content.length);
+        write_message(&s->items, id, c->finish == ANSWER_LENGTH ? "incomplete" : "completed",
+            c->content.data ? c->content.data : "", c->content.length);
     }
     for (int i = 0; i < c->n_calls; i++) {
         const struct answer_call *k = &c->calls[i];
@@ -387,5 +389,5 @@ static void error(struct answer *a, const struct api_error *e, struct json_write
     response_event(a, w, "response.failed", "failed", e->message);
 }
 
-const struct answer_schema responses_schema = {.begin = begin, .content = content, .call = call, .done = done, .end = end, .whole = whole, .error = error,
-                                               .free = free_reply};
+const struct answer_schema responses_schema = {.begin = begin, .content = content, .call = call, .done = done, .end = end,
+                                               .whole = whole, .error = error, .free = free_reply};

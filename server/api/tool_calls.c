@@ -6,7 +6,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-static const char open_mark[] = "\n<tool_call>", close_mark[] = "</tool_call>"; /* the opening one with or without its line feed */
+/* The opening one with or without its line feed. */
+static const char open_mark[] = "\n<tool_call>", close_mark[] = "</tool_call>";
 
 enum {
     OPEN_LENGTH = sizeof open_mark - 1,
@@ -60,7 +61,8 @@ void tool_call_id(char out[TOOL_CALL_ID_BYTES])
         n += snprintf(out + n, TOOL_CALL_ID_BYTES - (size_t)n, "%02x", random[i]);
 }
 
-struct tool_parser *tool_parser_new(const struct chat_text *names, size_t n_names, bool streaming, tool_callback *callback, void *user)
+struct tool_parser *tool_parser_new(
+    const struct chat_text *names, size_t n_names, bool streaming, tool_callback *callback, void *user)
 {
     struct tool_parser *p = calloc(1, sizeof *p);
     if (!p)
@@ -385,7 +387,8 @@ static bool read_whole(struct tool_parser *p, const char *text, size_t length)
     const struct json_value *root = j ? json_root(j) : NULL;
     const struct json_value *name = json_get(root, "name"), *given = json_get(root, "arguments");
     struct json_writer w = {.spaced = true};
-    bool ok = name && name->kind == JSON_STRING && root->count == (given ? 2 : 1) && (p->name = find_name(p, name->text, name->count));
+    bool ok =
+        name && name->kind == JSON_STRING && root->count == (given ? 2 : 1) && (p->name = find_name(p, name->text, name->count));
     if (ok && !given)
         json_raw(&w, "{}", 2);
     else if (ok && given->kind == JSON_STRING && is_object(given->text, given->count))

@@ -39,7 +39,8 @@ bool access_host(const char *host, const char *const *names, int n_names, bool l
     struct in_addr v4;
     struct in6_addr v6;
     if (ipv6)
-        return inet_pton(AF_INET6, name, &v6) == 1 && (!loopback_only || IN6_IS_ADDR_LOOPBACK(&v6) || is_one_of(name, names, n_names));
+        return inet_pton(AF_INET6, name, &v6) == 1 &&
+               (!loopback_only || IN6_IS_ADDR_LOOPBACK(&v6) || is_one_of(name, names, n_names));
     if (inet_pton(AF_INET, name, &v4) == 1)
         return !loopback_only || ntohl(v4.s_addr) >> 24 == 127 || is_one_of(name, names, n_names);
     return strcasecmp(name, "localhost") == 0 || is_one_of(name, names, n_names);
@@ -72,16 +73,19 @@ bool access_cors(const struct http_parser *r, const char *allowed, struct exchan
         return false;
     bool match = origin && (any || strcmp(origin, allowed) == 0);
     char headers[EXCHANGE_HEADERS];
-    size_t n = (size_t)snprintf(headers, sizeof headers, "%s", any ? "" : "Vary: Origin\r\n"); /* for caches, also where it does not match */
+    /* For caches, also where it does not match. */
+    size_t n = (size_t)snprintf(headers, sizeof headers, "%s", any ? "" : "Vary: Origin\r\n");
     if (match)
         n += (size_t)snprintf(headers + n, sizeof headers - n, "Access-Control-Allow-Origin: %s\r\n", allowed);
     if (match && strcmp(r->method, "OPTIONS") == 0) {
-        /* Clients send headers of their own (x-stainless-... and the like), which change nothing here: all that are asked for, if they look like names. */
+        /* Clients send headers of their own (x-stainless-... and the like), which change nothing here: all that
+         * are asked for, if they look like names. */
         static const char token[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_, ";
         if (!asked || strlen(asked) > 1024 || strspn(asked, token) != strlen(asked))
             asked = "Authorization, Content-Type";
         snprintf(headers + n, sizeof headers - n,
-                 "Access-Control-Allow-Methods: GET, HEAD, POST, OPTIONS\r\nAccess-Control-Allow-Headers: %s\r\nAccess-Control-Max-Age: 600\r\n", asked);
+                 "Access-Control-Allow-Methods: GET, HEAD, POST, OPTIONS\r\nAccess-Control-Allow-Headers: %s\r\n"
+                 "Access-Control-Max-Age: 600\r\n", asked);
     }
     exchange_set_headers(x, headers);
     return match;

@@ -95,7 +95,8 @@ static void put_head(struct exchange *x, int status, const char *headers, const 
     struct tm tm;
     gmtime_r(&t, &tm);
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
-    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\nDate: %s\r\nServer: quern/" QUERN_VERSION "\r\n", status, http_phrase(status), date);
+    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\nDate: %s\r\nServer: quern/" QUERN_VERSION "\r\n", status, http_phrase(status),
+        date);
     put_text(x, line);
     if (content_type) {
         snprintf(line, sizeof line, "Content-Type: %s\r\n", content_type);
@@ -114,7 +115,8 @@ static void put_head(struct exchange *x, int status, const char *headers, const 
     x->status = status;
 }
 
-void exchange_reply(struct exchange *x, int status, const char *headers, const char *content_type, const char *body, size_t length)
+void exchange_reply(
+    struct exchange *x, int status, const char *headers, const char *content_type, const char *body, size_t length)
 {
     char line[64];
     if (x->net->stopping)

@@ -89,7 +89,8 @@ static size_t count_headers(const struct http_parser *p, const char *name)
     return n;
 }
 
-/* METHOD SP target SP HTTP/1.x. The texts stay in the head, cut apart by NULs; pointers are set when the head has stopped moving. */
+/* METHOD SP target SP HTTP/1.x. The texts stay in the head, cut apart by NULs;
+ * pointers are set when the head has stopped moving. */
 static bool parse_request_line(struct http_parser *p, char *line)
 {
     char *s = line;

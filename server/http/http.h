@@ -1,13 +1,13 @@
 /* HTTP/1.x requests, parsed as their bytes arrive, in pieces of any size.
  * Sources: RFC 9110 (semantics) and RFC 9112 (HTTP/1.1).
  *
- * Strict where leniency has let requests be smuggled past a proxy: lines end in CR LF and nothing else; no white space before a header's colon; no
- * folded lines; no control characters; at most one Content-Length, of digits only; Content-Length together with Transfer-Encoding is refused; chunked is
- * the only transfer coding; exactly one Host in HTTP/1.1. What is refused carries the status to answer with and a sentence; the
- * connection must then be closed, since where the next request begins is not known.
+ * Strict where leniency has let requests be smuggled past a proxy: lines end in CR LF and nothing else; no white space before a
+ * header's colon; no folded lines; no control characters; at most one Content-Length, of digits only; Content-Length together
+ * with Transfer-Encoding is refused; chunked is the only transfer coding; exactly one Host in HTTP/1.1. What is refused carries
+ * the status to answer with and a sentence; the connection must then be closed, since where the next request begins is not known.
  *
- * A parser handles one request after another: feed bytes until a request is complete, answer it, call http_next, go on with the bytes left over.
- * Ownership: everything a request hands out points into the parser and lives until http_next or http_free. */
+ * A parser handles one request after another: feed bytes until a request is complete, answer it, call http_next, go on with the
+ * bytes left over. Ownership: everything a request hands out points into the parser and lives until http_next or http_free. */
 #ifndef QUERN_HTTP_H
 #define QUERN_HTTP_H
 
@@ -69,7 +69,8 @@ struct http_parser {
 void http_init(struct http_parser *p, const struct http_limits *limits);
 void http_free(struct http_parser *p);
 
-/* Takes bytes until the request is complete or refused; returns how many it took. All of them unless the state is then HTTP_COMPLETE or HTTP_FAILED. */
+/* Takes bytes until the request is complete or refused; returns how many it took.
+ * All of them unless the state is then HTTP_COMPLETE or HTTP_FAILED. */
 size_t http_feed(struct http_parser *p, const char *data, size_t length);
 
 /* Forgets a complete request, to take the next. */

@@ -70,7 +70,8 @@ static bool listen_on(struct net *n, const char *host, int port, struct error *e
     int code = getaddrinfo(host, service, &hints, &found);
     if (code != 0)
         return error_set(err, "cannot find the address to listen on, \"%s\" (--host): %s", host, gai_strerror(code));
-    /* A name such as localhost may have addresses of both families: IPv4 first, since that is what clients are configured with. */
+    /* A name such as localhost may have addresses of both families: IPv4 first,
+     * since that is what clients are configured with. */
     int problem = 0;
     for (int pass = 0; pass < 2 && n->listener < 0; pass++) {
         for (struct addrinfo *a = found; a && n->listener < 0; a = a->ai_next) {
@@ -92,10 +93,12 @@ static bool listen_on(struct net *n, const char *host, int port, struct error *e
     if (n->listener >= 0)
         return describe_listener(n, err);
     if (problem == EADDRINUSE)
-        return error_set(err, "port %d on %s is in use: stop the program that listens there (ss -ltnp shows it), or choose another with --port",
-                         port, host);
+        return error_set(err,
+            "port %d on %s is in use: stop the program that listens there (ss -ltnp shows it), or choose another with --port",
+            port, host);
     if (problem == EACCES)
-        return error_set(err, "not allowed to listen on port %d: ports below 1024 are reserved for root; choose another with --port", port);
+        return error_set(
+            err, "not allowed to listen on port %d: ports below 1024 are reserved for root; choose another with --port", port);
     if (problem == EADDRNOTAVAIL)
         return error_set(err, "%s is not an address of this machine: choose another with --host", host);
     return error_set(err, "cannot listen on %s port %d: %s", host, port, strerror(problem));
@@ -215,7 +218,8 @@ static void drop_idlest(struct net *n)
 {
     size_t oldest = SIZE_MAX;
     for (size_t i = 0; i < n->n_list; i++)
-        if (exchange_idle(n->list[i]) && n->list[i]->answered_any && (oldest == SIZE_MAX || n->list[i]->since < n->list[oldest]->since))
+        if (exchange_idle(n->list[i]) && n->list[i]->answered_any &&
+            (oldest == SIZE_MAX || n->list[i]->since < n->list[oldest]->since))
             oldest = i;
     if (oldest != SIZE_MAX)
         drop(n, oldest);
@@ -265,7 +269,8 @@ static void accept_some(struct net *n)
         if (errno == EINTR || errno == ECONNABORTED)
             continue;
         if ((errno == EMFILE || errno == ENFILE) && n->spare >= 0) {
-            /* Out of descriptors: without an accept the listener would stay ready for ever. Take the connection with the spare one and close it. */
+            /* Out of descriptors: without an accept the listener would stay ready for ever.
+             * Take the connection with the spare one and close it. */
             close(n->spare);
             fd = accept4(n->listener, NULL, NULL, SOCK_CLOEXEC);
             if (fd >= 0)
@@ -294,15 +299,15 @@ static void begin_stop(struct net *n)
         n->list[i]->readable = true; /* what has arrived by now is read before its connection is closed */
 }
 
-/* While stopping: a connection that has had an answer and asks nothing more is closed. One that is new was accepted for a request, which is on its way: it gets
- * a moment, for nobody else will read what was sent to it. */
+/* While stopping: a connection that has had an answer and asks nothing more is closed. One that is new was accepted for
+ * a request, which is on its way: it gets a moment, for nobody else will read what was sent to it. */
 static bool has_no_time_left(const struct net *n, const struct exchange *x)
 {
     return n->stopping && x->state == READING && (n->now >= n->reading_deadline || (exchange_idle(x) && x->answered_any));
 }
 
-/* One round over all connections, oldest first, so that requests that arrive together are queued in the order their clients came. There are few, and each
- * step returns at once when there is nothing to do. */
+/* One round over all connections, oldest first, so that requests that arrive together are queued in the order their clients came.
+ * There are few, and each step returns at once when there is nothing to do. */
 static void step_all(struct net *n)
 {
     for (size_t i = 0; i < n->n_list;) {

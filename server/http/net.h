@@ -1,11 +1,12 @@
 /* Connections: accepts them, reads requests, hands each to a handler and writes what it answers. One thread, one epoll.
  *
- * Requests of one connection are handled strictly one after another: the next one is parsed when the response to the one before has been written
- * completely, so a client that pipelines gets its answers in order and cannot pile up work. All limits are here: connections, time
- * to send a request, time to take an answer, bytes of an answer that wait for a slow client.
+ * Requests of one connection are handled strictly one after another: the next one is parsed when the response to the one before
+ * has been written completely, so a client that pipelines gets its answers in order and cannot pile up work. All limits are here:
+ * connections, time to send a request, time to take an answer, bytes of an answer that wait for a slow client.
  *
- * A client that closes its connection, or only its sending half, while its request is being worked on is taken to be gone: the
- * handler is told and the connection dropped. (An answer given at once is still written to a client that has closed its sending half.)
+ * A client that closes its connection, or only its sending half, while its request is being worked
+ * on is taken to be gone: the handler is told and the connection dropped. (An answer given at once
+ * is still written to a client that has closed its sending half.)
  *
  * Nothing here runs when nothing happens: the loop sleeps until a socket is ready, net_wake is called, or a deadline passes. */
 #ifndef QUERN_NET_H
@@ -24,7 +25,8 @@ struct exchange; /* a request and its response */
 struct net_options {
     const char *host;         /* address or name to listen on */
     int port;                 /* 0: any free one */
-    int inherited;            /* a listening socket, non-blocking, to use instead of host and port; net_close closes it. 0: none */
+    int inherited;            /* a listening socket, non-blocking, to use instead of host and port; net_close closes it.
+                               * 0: none */
     int max_connections;      /* beyond: the longest idle one is closed; if all are busy the new one gets a 503 */
     int timeout_seconds;      /* for a client to send its request, and for it to take the next piece of an answer */
     int idle_seconds;         /* between requests of one connection */
@@ -73,14 +75,17 @@ void net_run(struct net *n);
 
 /* Any thread, and signal handlers. */
 void net_wake(struct net *n);
-/* Accept no more, read the requests that are on their way (a second at most), let answers finish for the grace period, cut the rest, return from net_run. */
+/* Accept no more, read the requests that are on their way (a second at most), let answers finish for the grace
+ * period, cut the rest, return from net_run. */
 void net_stop(struct net *n);
 void net_quit(struct net *n); /* return from net_run now */
 
 /* ---- exchanges: network thread only, between `request` and the end of the response or `gone` ---- */
 
-/* The whole response. headers: further header lines, each with CR LF, or ""; a response is not to be cached unless they hold a Cache-Control. */
-void exchange_reply(struct exchange *x, int status, const char *headers, const char *content_type, const char *body, size_t length);
+/* The whole response. headers: further header lines, each with CR LF, or ""; a response is not to be
+ * cached unless they hold a Cache-Control. */
+void exchange_reply(
+    struct exchange *x, int status, const char *headers, const char *content_type, const char *body, size_t length);
 /* A response of unknown length with status 200: chunked in HTTP/1.1, until the connection closes in HTTP/1.0. */
 void exchange_stream_begin(struct exchange *x, const char *content_type);
 void exchange_stream_write(struct exchange *x, const char *data, size_t length);
@@ -88,10 +93,12 @@ void exchange_stream_end(struct exchange *x);
 /* Ends a stream that has failed: the connection closes after what was written. */
 void exchange_stream_fail(struct exchange *x);
 
-/* Something went wrong that cannot be said: drops the connection soon, as if the client had gone (`gone` is called if the response is still open). */
+/* Something went wrong that cannot be said: drops the connection soon, as if the client had gone (`gone`
+ * is called if the response is still open). */
 void exchange_abort(struct exchange *x);
 
-/* Header lines, each with CR LF, that this exchange's response has besides all others; copied, EXCHANGE_HEADERS - 1 bytes at most (else none). */
+/* Header lines, each with CR LF, that this exchange's response has besides all others;
+ * copied, EXCHANGE_HEADERS - 1 bytes at most (else none). */
 enum { EXCHANGE_HEADERS = 2048 };
 void exchange_set_headers(struct exchange *x, const char *headers);
 

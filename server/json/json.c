@@ -157,7 +157,8 @@ static bool read_escape(struct reader *r, char **out)
     return true;
 }
 
-/* The string whose opening quote is at r->at. An escape is never shorter than what it stands for, and the two quotes leave room for the NUL. */
+/* The string whose opening quote is at r->at. An escape is never shorter than what it stands for,
+ * and the two quotes leave room for the NUL. */
 static bool read_string(struct reader *r, const char **text, uint32_t *count)
 {
     size_t start = r->at++;

@@ -1,12 +1,13 @@
 /* JSON: a strict reader into a tree, and a writer into a growing buffer.
  * Source: RFC 8259 (and RFC 3629 for UTF-8).
  *
- * The reader takes exactly one JSON text and nothing else. Refused, with the place: bytes that are not UTF-8 (a byte order mark too), lone
- * surrogates written as \u escapes, control characters inside strings, numbers in any spelling but JSON's, an object with the same key twice
- * (RFC 8259 calls its meaning unpredictable; a request whose meaning is unclear is better refused), nesting deeper than the limit, and more
- * values than the limit. Time O(n log n), memory O(n) for any input.
+ * The reader takes exactly one JSON text and nothing else. Refused, with the place: bytes that are not UTF-8 (a byte order mark
+ * too), lone surrogates written as \u escapes, control characters inside strings, numbers in any spelling but JSON's, an object
+ * with the same key twice (RFC 8259 calls its meaning unpredictable; a request whose meaning is unclear is better refused),
+ * nesting deeper than the limit, and more values than the limit. Time O(n log n), memory O(n) for any input.
  *
- * Ownership: a tree and all its text belong to the struct json that json_parse returned; the document's bytes are not needed afterwards.
+ * Ownership: a tree and all its text belong to the struct json that json_parse returned;
+ * the document's bytes are not needed afterwards.
  * Threads: a parsed tree is read-only. */
 #ifndef QUERN_JSON_H
 #define QUERN_JSON_H
@@ -62,8 +63,8 @@ const char *json_kind_name(enum json_kind kind);
 
 /* ---- writing ---- */
 
-/* {0} is an empty writer that writes compactly. Commas and colons come by themselves: call in the order of the document. Running out of memory is
- * remembered in `failed` and later calls do nothing, so that it is enough to look once, at the end. */
+/* {0} is an empty writer that writes compactly. Commas and colons come by themselves: call in the order of the document.
+ * Running out of memory is remembered in `failed` and later calls do nothing, so that it is enough to look once, at the end. */
 struct json_writer {
     char *data; /* [length] plus a NUL, once anything was written */
     size_t length, capacity;

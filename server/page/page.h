@@ -1,7 +1,8 @@
 /* GET /: the chat page, server/page/index.html, which the build turns into an array of bytes (scripts/embed-page.py).
  *
- * One file that loads nothing else: its Content-Security-Policy lets it run the one script and the one style sheet that are in it (by their SHA-256, computed at
- * build time) and talk to the server it came from, nothing more. Browsers keep it but ask each time whether it has changed (ETag). */
+ * One file that loads nothing else: its Content-Security-Policy lets it run the one script and the one style sheet
+ * that are in it (by their SHA-256, computed at build time) and talk to the server it came from, nothing more.
+ * Browsers keep it but ask each time whether it has changed (ETag). */
 #ifndef QUERN_PAGE_H
 #define QUERN_PAGE_H
 

@@ -17,7 +17,8 @@ bool api_fail(struct api_error *e, int status, const char *code, const char *par
 
 bool api_wrong_type(struct api_error *e, const char *param, const char *wanted, const struct json_value *got)
 {
-    return api_fail(e, 400, "invalid_type", param, "Invalid type for '%s': expected %s, got %s.", param, wanted, json_kind_name(got->kind));
+    return api_fail(
+        e, 400, "invalid_type", param, "Invalid type for '%s': expected %s, got %s.", param, wanted, json_kind_name(got->kind));
 }
 
 bool api_wrong_value(struct api_error *e, const char *param, const char *must)

@@ -90,7 +90,8 @@ bool chat_check_members(const struct json_value *object, const char *const *know
 }
 
 /* [{"type":"text","text":"..."}, ...], joined by line feeds. */
-static bool read_parts(struct chat_request *r, const struct json_value *parts, const char *path, struct chat_text *out, struct api_error *err)
+static bool read_parts(
+    struct chat_request *r, const struct json_value *parts, const char *path, struct chat_text *out, struct api_error *err)
 {
     static const char *const known[] = {"type", "text", NULL};
     char param[CHAT_PATH_BYTES];
@@ -103,7 +104,8 @@ static bool read_parts(struct chat_request *r, const struct json_value *parts, c
         if (!present(type) || type->kind != JSON_STRING)
             return api_fail(err, 400, "missing_required_parameter", param, "'%s' must have a type.", param);
         if (!json_is(type, "text"))
-            return api_fail(err, 400, "unsupported_content", param, "'%s' is of type \"%.32s\"; this model reads text only.", param, type->text);
+            return api_fail(err, 400, "unsupported_content", param, "'%s' is of type \"%.32s\"; this model reads text only.",
+                param, type->text);
         if (!present(text) || text->kind != JSON_STRING)
             return api_fail(err, 400, "missing_required_parameter", param, "'%s' must have a text, which is a string.", param);
         if (!chat_check_members(p, known, param, err))
@@ -138,9 +140,11 @@ bool chat_read_arguments(struct chat_request *r, const struct json_value *v, str
     return chat_rewrite(r, v, out, err);
 }
 
-static bool read_tool_calls(struct chat_request *r, const struct json_value *v, const char *path, struct chat_message *m, struct api_error *err)
+static bool read_tool_calls(
+    struct chat_request *r, const struct json_value *v, const char *path, struct chat_message *m, struct api_error *err)
 {
-    static const char *const known[] = {"id", "type", "function", "index", NULL}, *const known_function[] = {"name", "arguments", NULL};
+    static const char *const known[] = {"id", "type", "function", "index", NULL};
+    static const char *const known_function[] = {"name", "arguments", NULL};
     if (v->kind != JSON_ARRAY)
         return api_wrong_type(err, path, "an array", v);
     if (v->count == 0)
@@ -156,9 +160,11 @@ static bool read_tool_calls(struct chat_request *r, const struct json_value *v, 
             return api_wrong_type(err, param, "an object", c);
         const struct json_value *type = json_get(c, "type"), *function = json_get(c, "function");
         if (present(type) && !json_is(type, "function"))
-            return api_fail(err, 400, "unsupported_value", param, "'%s' is no function call, which is the only type this model knows.", param);
+            return api_fail(err, 400, "unsupported_value", param,
+                "'%s' is no function call, which is the only type this model knows.", param);
         const struct json_value *name = json_get(function, "name"), *arguments = json_get(function, "arguments");
-        if (!name || name->kind != JSON_STRING || !present(arguments) || (arguments->kind != JSON_STRING && arguments->kind != JSON_OBJECT))
+        if (!name || name->kind != JSON_STRING || !present(arguments) ||
+            (arguments->kind != JSON_STRING && arguments->kind != JSON_OBJECT))
             return api_fail(err, 400, "missing_required_parameter", param,
                             "'%s' must have a function with a name and arguments, which is a string of JSON.", param);
         if (!chat_check_members(c, known, param, err) || !chat_check_members(function, known_function, param, err))
@@ -177,7 +183,8 @@ static bool read_role(const struct json_value *message, const char *path, enum c
     static const struct {
         const char *name;
         enum chat_role role;
-    } roles[] = {{"system", CHAT_SYSTEM}, {"developer", CHAT_SYSTEM}, {"user", CHAT_USER}, {"assistant", CHAT_ASSISTANT}, {"tool", CHAT_TOOL}};
+    } roles[] = {{"system", CHAT_SYSTEM}, {"developer", CHAT_SYSTEM}, {"user", CHAT_USER}, {"assistant", CHAT_ASSISTANT},
+        {"tool", CHAT_TOOL}};
     const struct json_value *v = json_get(message, "role");
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
         if (json_is(v, roles[i].name)) {
@@ -192,15 +199,18 @@ static bool read_role(const struct json_value *message, const char *path, enum c
     return api_wrong_value(err, param, "\"system\", \"developer\", \"user\", \"assistant\" or \"tool\"");
 }
 
-/* Members that OpenAI's own clients send back with an assistant's message, and that are empty when nothing is lost without them. */
+/* Members that OpenAI's own clients send back with an assistant's message, and that are
+ * empty when nothing is lost without them. */
 static bool is_empty_leftover(const struct json_value *m)
 {
-    bool name = json_key_is(m, "refusal") || json_key_is(m, "annotations") || json_key_is(m, "audio") || json_key_is(m, "reasoning_content");
+    bool name = json_key_is(m, "refusal") || json_key_is(m, "annotations") || json_key_is(m, "audio") ||
+                json_key_is(m, "reasoning_content");
     bool empty = m->kind == JSON_NULL || ((m->kind == JSON_ARRAY || m->kind == JSON_STRING) && m->count == 0);
     return name && empty;
 }
 
-static bool read_message(struct chat_request *r, const struct json_value *v, const char *path, struct chat_message *m, struct api_error *err)
+static bool read_message(
+    struct chat_request *r, const struct json_value *v, const char *path, struct chat_message *m, struct api_error *err)
 {
     char param[CHAT_PATH_BYTES];
     if (v->kind != JSON_OBJECT)
@@ -263,8 +273,8 @@ bool chat_is_tool_name(const struct json_value *v)
     return strspn(v->text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == v->count;
 }
 
-static bool read_tool(struct chat_request *r, const struct json_value *v, const char *path, struct chat_text *out, struct chat_text *out_name,
-                      struct api_error *err)
+static bool read_tool(struct chat_request *r, const struct json_value *v, const char *path, struct chat_text *out,
+    struct chat_text *out_name, struct api_error *err)
 {
     static const char *const known[] = {"type", "function", NULL};
     static const char *const known_function[] = {"name", "description", "parameters", "strict", NULL};
@@ -316,7 +326,8 @@ bool chat_read_tools(struct chat_request *r, const struct json_value *v, struct 
             return false;
         for (size_t k = 0; k < i; k++)
             if (r->names[k].length == r->names[i].length && memcmp(r->names[k].data, r->names[i].data, r->names[i].length) == 0)
-                return api_fail(err, 400, "invalid_value", path, "'%s' has the name of an earlier tool, '%s'.", path, r->names[i].data);
+                return api_fail(
+                    err, 400, "invalid_value", path, "'%s' has the name of an earlier tool, '%s'.", path, r->names[i].data);
     }
     r->tool_names = r->names;
     r->chat.tools = r->tools;

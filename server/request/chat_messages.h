@@ -1,4 +1,5 @@
-/* The parts of a chat request that end up in the prompt: messages and tools. Used by chat_request.c; the second half also by APIs that have other shapes for the same things. */
+/* The parts of a chat request that end up in the prompt: messages and tools. Used by chat_request.c;
+ * the second half also by APIs that have other shapes for the same things. */
 #ifndef QUERN_CHAT_MESSAGES_H
 #define QUERN_CHAT_MESSAGES_H
 
@@ -20,8 +21,8 @@ void *chat_own(struct chat_request *r, void *memory);
 /* A tree as the template writes it. */
 bool chat_rewrite(struct chat_request *r, const struct json_value *v, struct chat_text *out, struct api_error *err);
 
-/* A call's arguments, v: an object, or a string of JSON. What the model wrote once may not be JSON, and a conversation must survive that: such a string stays a
- * string, which is what the template makes of it. */
+/* A call's arguments, v: an object, or a string of JSON. What the model wrote once may not be JSON, and a conversation must
+ * survive that: such a string stays a string, which is what the template makes of it. */
 bool chat_read_arguments(struct chat_request *r, const struct json_value *v, struct chat_text *out, struct api_error *err);
 
 /* Refuses members of an object that are not in the list (NULL-terminated); null members are absent. */

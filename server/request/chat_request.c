@@ -27,7 +27,8 @@ static bool read_tools(struct reader *s, const struct json_value *v)
 
 static bool read_max_tokens(struct reader *s, const struct json_value *v)
 {
-    return param_int(v, 1, INT64_MAX, "an integer, 1 or more", json_key_is(v, "max_tokens") ? &s->max_tokens : &s->max_completion_tokens, s->err);
+    return param_int(v, 1, INT64_MAX, "an integer, 1 or more",
+        json_key_is(v, "max_tokens") ? &s->max_tokens : &s->max_completion_tokens, s->err);
 }
 
 static bool read_tool_choice(struct reader *s, const struct json_value *v)
@@ -40,7 +41,8 @@ static bool read_tool_choice(struct reader *s, const struct json_value *v)
     else if (json_is(json_get(v, "type"), "function") && name && name->kind == JSON_STRING)
         s->form.named = name->text;
     else if (!json_is(v, "auto"))
-        return api_wrong_value(s->err, "tool_choice", "\"auto\", \"none\", \"required\", or {\"type\":\"function\",\"function\":{\"name\":...}}");
+        return api_wrong_value(
+            s->err, "tool_choice", "\"auto\", \"none\", \"required\", or {\"type\":\"function\",\"function\":{\"name\":...}}");
     return true;
 }
 
@@ -133,7 +135,8 @@ static bool check_together(struct reader *s, const struct json_value *root)
     if (!r->messages)
         return api_fail(s->err, 400, "missing_required_parameter", "messages", "Missing required parameter: 'messages'.");
     if (s->max_tokens && s->max_completion_tokens && s->max_tokens != s->max_completion_tokens)
-        return api_fail(s->err, 400, "invalid_value", "max_tokens", "'max_tokens' and 'max_completion_tokens' mean the same and differ: give one.");
+        return api_fail(s->err, 400, "invalid_value", "max_tokens",
+            "'max_tokens' and 'max_completion_tokens' mean the same and differ: give one.");
     int64_t max = s->max_tokens ? s->max_tokens : s->max_completion_tokens;
     r->max_tokens = max > INT_MAX ? INT_MAX : (int)max;
     if (r->top_logprobs > 0 && !r->logprobs)
@@ -148,7 +151,8 @@ static bool check_together(struct reader *s, const struct json_value *root)
     return params_check(&r->params, s->err) && constrain_build(&s->form, &r->grammar, s->err);
 }
 
-bool chat_request_read(struct chat_request *r, const struct json_value *root, const struct sampling *defaults, int n_vocab, struct api_error *err)
+bool chat_request_read(
+    struct chat_request *r, const struct json_value *root, const struct sampling *defaults, int n_vocab, struct api_error *err)
 {
     struct reader s = {.r = r, .err = err, .form = {.content = SCHEMA_CONTENT_TEXT}};
     *r = (struct chat_request){0};

@@ -18,7 +18,8 @@ void completion_request_free(struct completion_request *r)
 
 /* ---- prompts ---- */
 
-static bool read_text(const struct tokenizer *t, const struct json_value *v, const char *param, struct tok_ids *out, struct api_error *err)
+static bool read_text(
+    const struct tokenizer *t, const struct json_value *v, const char *param, struct tok_ids *out, struct api_error *err)
 {
     struct error problem;
     if (v->count == 0)
@@ -27,21 +28,23 @@ static bool read_text(const struct tokenizer *t, const struct json_value *v, con
            api_fail(err, 500, NULL, param, "The text of '%s' could not be tokenised: %s.", param, problem.text);
 }
 
-static bool read_ids(const struct tokenizer *t, const struct json_value *v, const char *param, struct tok_ids *out, struct api_error *err)
+static bool read_ids(
+    const struct tokenizer *t, const struct json_value *v, const char *param, struct tok_ids *out, struct api_error *err)
 {
     size_t i = 0;
     for (const struct json_value *e = v->first; e; e = e->next, i++) {
         int64_t id;
         if (!json_get_int(e, &id) || id < 0 || id >= tok_n_vocab(t))
-            return api_fail(err, 400, "invalid_value", param, "Invalid value for '%s', element %zu: it must be a token id from 0 to %d.", param, i,
-                            tok_n_vocab(t) - 1);
+            return api_fail(err, 400, "invalid_value", param,
+                "Invalid value for '%s', element %zu: it must be a token id from 0 to %d.", param, i, tok_n_vocab(t) - 1);
         if (!tok_ids_push(out, (int32_t)id))
             return api_out_of_memory(err);
     }
     return v->count > 0 || api_wrong_value(err, param, "an array of at least one token id");
 }
 
-static bool read_prompt(struct completion_request *r, const struct tokenizer *t, const struct json_value *v, struct api_error *err)
+static bool read_prompt(
+    struct completion_request *r, const struct tokenizer *t, const struct json_value *v, struct api_error *err)
 {
     bool several = v->kind == JSON_ARRAY && v->first && v->first->kind != JSON_NUMBER;
     if (v->kind != JSON_STRING && v->kind != JSON_ARRAY)
@@ -70,7 +73,8 @@ static bool read_prompt(struct completion_request *r, const struct tokenizer *t,
 
 /* ---- parameters ---- */
 
-static bool read_member(struct completion_request *r, const struct tokenizer *t, const struct json_value *m, struct api_error *err)
+static bool read_member(
+    struct completion_request *r, const struct tokenizer *t, const struct json_value *m, struct api_error *err)
 {
     int64_t n;
     enum param_result common = params_take(&r->params, m, err);
@@ -103,8 +107,8 @@ static bool read_member(struct completion_request *r, const struct tokenizer *t,
     return param_unknown(m, err);
 }
 
-bool completion_request_read(struct completion_request *r, const struct json_value *root, const struct sampling *defaults, const struct tokenizer *t,
-                             struct api_error *err)
+bool completion_request_read(struct completion_request *r, const struct json_value *root, const struct sampling *defaults,
+    const struct tokenizer *t, struct api_error *err)
 {
     *r = (struct completion_request){.max_tokens = DEFAULT_MAX_TOKENS, .logprobs = -1};
     params_init(&r->params, defaults, tok_n_vocab(t));
@@ -117,6 +121,7 @@ bool completion_request_read(struct completion_request *r, const struct json_val
         return api_fail(err, 400, "missing_required_parameter", "prompt", "Missing required parameter: 'prompt'.");
     if (r->echo && r->logprobs >= 0)
         return api_fail(err, 400, "unsupported_parameter", "logprobs",
-                        "'logprobs' together with 'echo' asks for the log probabilities of the prompt, which this server does not compute; leave one of them out.");
+            "'logprobs' together with 'echo' asks for the log probabilities of the prompt, which this server does not compute; "
+            "leave one of them out.");
     return params_check(&r->params, err);
 }

@@ -31,19 +31,24 @@ static bool read_json_schema(struct constrain *c, const struct json_value *v, st
 {
     static const char *const known[] = {"name", "description", "schema", "strict", NULL};
     if (!v || v->kind != JSON_OBJECT)
-        return api_fail(err, 400, "missing_required_parameter", "response_format", "Missing required parameter: 'response_format.json_schema' (an object).");
-    const struct json_value *name = json_get(v, "name"), *strict = json_get(v, "strict"), *description = json_get(v, "description");
+        return api_fail(err, 400, "missing_required_parameter", "response_format",
+            "Missing required parameter: 'response_format.json_schema' (an object).");
+    const struct json_value *name = json_get(v, "name"), *strict = json_get(v, "strict"),
+                            *description = json_get(v, "description");
     const struct json_value *schema = json_get(v, "schema");
     if (unknown_member(v, known, "response_format.json_schema", err))
         return false;
     if (!name || !is_format_name(name))
-        return api_fail(err, 400, "invalid_value", "response_format", "'response_format.json_schema.name' must be a string of 1 to 64 letters, digits, _ and -.");
+        return api_fail(err, 400, "invalid_value", "response_format",
+            "'response_format.json_schema.name' must be a string of 1 to 64 letters, digits, _ and -.");
     if (present(strict) && strict->kind != JSON_BOOL)
         return api_fail(err, 400, "invalid_type", "response_format", "'response_format.json_schema.strict' must be a boolean.");
     if (present(description) && description->kind != JSON_STRING)
-        return api_fail(err, 400, "invalid_type", "response_format", "'response_format.json_schema.description' must be a string.");
+        return api_fail(
+            err, 400, "invalid_type", "response_format", "'response_format.json_schema.description' must be a string.");
     if (!present(schema))
-        return api_fail(err, 400, "missing_required_parameter", "response_format", "Missing required parameter: 'response_format.json_schema.schema'.");
+        return api_fail(err, 400, "missing_required_parameter", "response_format",
+            "Missing required parameter: 'response_format.json_schema.schema'.");
     c->content = SCHEMA_CONTENT_SCHEMA;
     c->schema = schema;
     c->schema_param = "response_format";
@@ -58,7 +63,8 @@ bool constrain_response_format(struct constrain *c, const struct json_value *v, 
     const struct json_value *type = json_get(v, "type");
     bool schema = json_is(type, "json_schema");
     if (!json_is(type, "text") && !json_is(type, "json_object") && !schema)
-        return api_fail(err, 400, "invalid_value", "response_format", "'response_format.type' must be \"text\", \"json_object\" or \"json_schema\".");
+        return api_fail(err, 400, "invalid_value", "response_format",
+            "'response_format.type' must be \"text\", \"json_object\" or \"json_schema\".");
     if (unknown_member(v, schema ? known_schema : known, "response_format", err))
         return false;
     if (schema)
@@ -71,7 +77,8 @@ bool constrain_response_format(struct constrain *c, const struct json_value *v, 
 
 static bool fail_schema(const struct schema_error *problem, const char *param, struct api_error *err)
 {
-    return api_fail(err, 400, "invalid_schema", param, "Invalid schema for '%s': %s (at '%s').", param, problem->text, problem->pointer[0] ? problem->pointer : "#");
+    return api_fail(err, 400, "invalid_schema", param, "Invalid schema for '%s': %s (at '%s').", param, problem->text,
+        problem->pointer[0] ? problem->pointer : "#");
 }
 
 /* Is this schema one that can be enforced by itself? */
@@ -83,28 +90,34 @@ static bool enforceable(const struct json_value *schema)
     return g != NULL;
 }
 
-static bool build_with_tools(const struct constrain *c, struct schema_tool *tools, size_t *index, struct grammar **out, struct api_error *err)
+static bool build_with_tools(
+    const struct constrain *c, struct schema_tool *tools, size_t *index, struct grammar **out, struct api_error *err)
 {
-    struct schema_answer a = {.tools = tools, .parallel = !c->one_call && !c->named, .content = c->must_call || c->named ? SCHEMA_CONTENT_NONE : c->content, .schema = c->schema};
+    struct schema_answer a = {.tools = tools, .parallel = !c->one_call && !c->named,
+                              .content = c->must_call || c->named ? SCHEMA_CONTENT_NONE : c->content, .schema = c->schema};
     size_t i = 0;
     for (const struct json_value *t = c->tools->first; t; t = t->next, i++) {
-        const struct json_value *f = c->tool_schema ? t : json_get(t, "function"), *name = json_get(f, "name"), *strict = json_get(f, "strict");
+        const struct json_value *f = c->tool_schema ? t : json_get(t, "function"), *name = json_get(f, "name"),
+                                *strict = json_get(f, "strict");
         const struct json_value *parameters = json_get(f, c->tool_schema ? c->tool_schema : "parameters");
         if (c->named && !json_is(name, c->named))
             continue;
         bool must = c->must_call || c->named || (strict && strict->kind == JSON_BOOL && strict->count);
         index[a.n_tools] = i;
-        tools[a.n_tools++] = (struct schema_tool){name->text, present(parameters) && (must || enforceable(parameters)) ? parameters : NULL};
+        tools[a.n_tools++] =
+            (struct schema_tool){name->text, present(parameters) && (must || enforceable(parameters)) ? parameters : NULL};
     }
     if (a.n_tools == 0)
-        return api_fail(err, 400, "invalid_value", "tool_choice", "'tool_choice' names '%.64s', which is not among the tools.", c->named ? c->named : "");
+        return api_fail(err, 400, "invalid_value", "tool_choice", "'tool_choice' names '%.64s', which is not among the tools.",
+            c->named ? c->named : "");
     struct schema_error problem;
     *out = schema_answer(&a, &problem);
     if (*out)
         return true;
     char param[64];
-    snprintf(param, sizeof param, "tools[%zu].%s", problem.document >= 0 && (size_t)problem.document < a.n_tools ? index[problem.document] : 0,
-             c->tool_schema ? c->tool_schema : "function.parameters");
+    snprintf(param, sizeof param, "tools[%zu].%s",
+        problem.document >= 0 && (size_t)problem.document < a.n_tools ? index[problem.document] : 0,
+        c->tool_schema ? c->tool_schema : "function.parameters");
     return fail_schema(&problem, problem.document < 0 ? c->schema_param : param, err);
 }
 

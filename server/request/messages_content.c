@@ -28,8 +28,8 @@ static bool read_type(const struct json_value *block, const char *path, const st
 
 static bool unsupported_block(const char *path, const struct json_value *type, struct api_error *err)
 {
-    return api_fail(err, 400, "unsupported_content", path, "'%s' is of type \"%.40s\", which this server does not take there; its model reads text only.", path,
-                    type->text);
+    return api_fail(err, 400, "unsupported_content", path,
+        "'%s' is of type \"%.40s\", which this server does not take there; its model reads text only.", path, type->text);
 }
 
 /* ---- text ---- */
@@ -69,7 +69,8 @@ static bool add_texts(struct json_writer *w, const struct json_value *blocks, co
 }
 
 /* A string, or nothing but text blocks. before: what stands before the text. */
-static bool read_text(struct chat_request *r, const struct json_value *v, const char *path, const char *before, struct chat_text *out, struct api_error *err)
+static bool read_text(struct chat_request *r, const struct json_value *v, const char *path, const char *before,
+    struct chat_text *out, struct api_error *err)
 {
     struct json_writer w = {0};
     if (v->kind != JSON_STRING && v->kind != JSON_ARRAY)
@@ -198,7 +199,8 @@ static bool read_message(struct turns *t, const struct json_value *v, const char
 
 /* ---- all of them ---- */
 
-static bool read_all(struct turns *t, const struct json_value *system, const struct json_value *messages, struct chat_text *prefill, struct api_error *err)
+static bool read_all(struct turns *t, const struct json_value *system, const struct json_value *messages,
+    struct chat_text *prefill, struct api_error *err)
 {
     struct chat_text text;
     if (system && (!read_text(t->r, system, "system", "", &text, err) || !turns_message(t, CHAT_SYSTEM, text, err)))
@@ -221,7 +223,8 @@ static bool read_all(struct turns *t, const struct json_value *system, const str
     if (last->role != CHAT_ASSISTANT)
         return true;
     if (any_call || last->n_tool_calls > 0)
-        return api_fail(err, 400, "invalid_value", path, "'%s' is the last message and calls a tool: the results of the calls must follow it.", path);
+        return api_fail(err, 400, "invalid_value", path,
+            "'%s' is the last message and calls a tool: the results of the calls must follow it.", path);
     if (t->r->chat.n_messages > before) {
         *prefill = last->content;
         t->r->chat.n_messages--;
@@ -229,7 +232,8 @@ static bool read_all(struct turns *t, const struct json_value *system, const str
     return true;
 }
 
-bool messages_read(struct chat_request *r, const struct json_value *system, const struct json_value *messages, struct chat_text *prefill, struct api_error *err)
+bool messages_read(struct chat_request *r, const struct json_value *system, const struct json_value *messages,
+    struct chat_text *prefill, struct api_error *err)
 {
     if (messages->kind != JSON_ARRAY)
         return api_wrong_type(err, "messages", "an array", messages);
@@ -259,7 +263,8 @@ static bool read_flag(const struct json_value *tool, const char *name, const cha
 
 static bool read_tool(struct chat_request *r, const struct json_value *v, const char *path, struct api_error *err)
 {
-    static const char *const known[] = {"type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming", "defer_loading", NULL};
+    static const char *const known[] = {
+        "type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming", "defer_loading", NULL};
     char param[CHAT_PATH_BYTES];
     if (v->kind != JSON_OBJECT)
         return api_wrong_type(err, path, "an object", v);
@@ -268,8 +273,8 @@ static bool read_tool(struct chat_request *r, const struct json_value *v, const 
     if (present(type) && type->kind != JSON_STRING)
         return api_wrong_type(err, param, "a string", type);
     if (present(type) && !json_is(type, "custom"))
-        return api_fail(err, 400, "unsupported_value", param, "'%s' is \"%.40s\"; this server has no tools of its own, only those that the client runs.", param,
-                        type->text);
+        return api_fail(err, 400, "unsupported_value", param,
+            "'%s' is \"%.40s\"; this server has no tools of its own, only those that the client runs.", param, type->text);
     if (!present(json_get(v, "input_schema")))
         return missing(path, "input_schema", err);
     return read_flag(v, "strict", path, NULL, err) && read_flag(v, "defer_loading", path, "all tools stand in the prompt", err) &&

@@ -141,10 +141,12 @@ static bool only_standard(struct reader *s, const struct json_value *v)
     return json_is(v, "standard") || param_unsupported(v, "\"standard\"", s->err);
 }
 
-/* Conversations that the server keeps. The code is what the official client looks for: it then sends the whole conversation each time. */
+/* Conversations that the server keeps. The code is what the official client looks for:
+ * it then sends the whole conversation each time. */
 static bool no_thread(struct reader *s, const struct json_value *v)
 {
-    return api_fail(s->err, 400, MESSAGES_NO_THREAD, v->key, "'thread' is not supported: this server stores no conversations. Send all of the conversation as 'messages'.");
+    return api_fail(s->err, 400, MESSAGES_NO_THREAD, v->key,
+        "'thread' is not supported: this server stores no conversations. Send all of the conversation as 'messages'.");
 }
 
 static bool never(struct reader *s, const struct json_value *v)
@@ -225,8 +227,8 @@ static bool check_together(struct reader *s, const struct json_value *root)
     return params_check(&r->params, s->err) && constrain_build(&s->form, &r->grammar, s->err);
 }
 
-bool messages_request_read(struct messages_request *r, const struct json_value *root, const struct sampling *defaults, int n_vocab, bool counting,
-                           struct api_error *err)
+bool messages_request_read(struct messages_request *r, const struct json_value *root, const struct sampling *defaults,
+    int n_vocab, bool counting, struct api_error *err)
 {
     struct reader s = {.r = r, .err = err, .form = {.content = SCHEMA_CONTENT_TEXT}};
     *r = (struct messages_request){0};

@@ -40,8 +40,8 @@ bool param_number(const struct json_value *v, double low, double high, const cha
 
 bool param_unsupported(const struct json_value *v, const char *only, struct api_error *err)
 {
-    return api_fail(err, 400, "unsupported_parameter", v->key, "'%.64s' is not supported by this server; leave it out%s%s.", v->key,
-                    only ? ", or set it to " : "", only ? only : "");
+    return api_fail(err, 400, "unsupported_parameter", v->key, "'%.64s' is not supported by this server; leave it out%s%s.",
+        v->key, only ? ", or set it to " : "", only ? only : "");
 }
 
 bool param_unknown(const struct json_value *v, struct api_error *err)
@@ -140,7 +140,8 @@ static bool read_biases(struct params *p, const struct json_value *v, struct api
         unsigned long id = strtoul(m->key, &end, 10);
         bool digits = m->key_count > 0 && m->key_count <= 10 && strspn(m->key, "0123456789") == m->key_count;
         if (!digits || *end != '\0' || id >= (unsigned long)p->n_vocab)
-            return api_fail(err, 400, "invalid_value", param, "Invalid parameter '%s': the keys of 'logit_bias' are token ids from 0 to %d.", param, p->n_vocab - 1);
+            return api_fail(err, 400, "invalid_value", param,
+                "Invalid parameter '%s': the keys of 'logit_bias' are token ids from 0 to %d.", param, p->n_vocab - 1);
         double bias;
         if (m->kind != JSON_NUMBER)
             return api_wrong_type(err, param, "a number", m);

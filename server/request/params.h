@@ -12,7 +12,8 @@
  *   stream, stream_options.include_usage   booleans
  *   user, metadata, store, service_tier,
  *   safety_identifier, prompt_cache_key,
- *   prompt_cache_retention, cache_prompt   harmless: accepted and ignored (they say who asks and how to bill or cache, not what to answer)
+ *   prompt_cache_retention, cache_prompt   harmless: accepted and ignored (they say who asks and how to bill
+ *                                          or cache, not what to answer)
  *
  * null means absent, everywhere. See engine/sampler.h for what the numbers mean. */
 #ifndef QUERN_PARAMS_H

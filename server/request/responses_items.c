@@ -20,7 +20,8 @@ static const char *text_member(const struct json_value *type)
 }
 
 /* A string, or parts, which are joined by line feeds. */
-static bool read_content(struct chat_request *r, const struct json_value *v, const char *path, struct chat_text *out, struct api_error *err)
+static bool read_content(
+    struct chat_request *r, const struct json_value *v, const char *path, struct chat_text *out, struct api_error *err)
 {
     static const char *const known[] = {"type", "text", "refusal", "annotations", "logprobs", "prompt_cache_breakpoint", NULL};
     char param[CHAT_PATH_BYTES];
@@ -43,10 +44,12 @@ static bool read_content(struct chat_request *r, const struct json_value *v, con
         else if (!present(type) || type->kind != JSON_STRING)
             ok = api_fail(err, 400, "missing_required_parameter", param, "'%s' must have a type.", param);
         else if (!text_member(type))
-            ok = api_fail(err, 400, "unsupported_content", param, "'%s' is of type \"%.32s\"; this model reads text only.", param, type->text);
+            ok = api_fail(err, 400, "unsupported_content", param, "'%s' is of type \"%.32s\"; this model reads text only.", param,
+                type->text);
         const struct json_value *text = ok ? json_get(p, text_member(type)) : NULL;
         if (ok && (!present(text) || text->kind != JSON_STRING))
-            ok = api_fail(err, 400, "missing_required_parameter", param, "'%s' must have a %s, which is a string.", param, text_member(type));
+            ok = api_fail(err, 400, "missing_required_parameter", param, "'%s' must have a %s, which is a string.", param,
+                text_member(type));
         if (!ok || !chat_check_members(p, known, param, err)) {
             json_writer_free(&w);
             return false;
@@ -75,8 +78,9 @@ static bool read_message(struct turns *t, const struct json_value *v, const char
         i++;
     chat_path(param, "%s.role", path);
     if (i == sizeof roles / sizeof *roles)
-        return present(role) ? api_wrong_value(err, param, "\"user\", \"assistant\", \"system\" or \"developer\"") :
-                               api_fail(err, 400, "missing_required_parameter", param, "Missing required parameter: '%s'.", param);
+        return present(role)
+                   ? api_wrong_value(err, param, "\"user\", \"assistant\", \"system\" or \"developer\"")
+                   : api_fail(err, 400, "missing_required_parameter", param, "Missing required parameter: '%s'.", param);
     chat_path(param, "%s.content", path);
     return read_content(t->r, json_get(v, "content"), param, &text, err) && chat_check_members(v, known, path, err) &&
            turns_message(t, roles[i].role, text, err);
@@ -116,12 +120,15 @@ static bool read_item(struct turns *t, const struct json_value *v, const char *p
     if (json_is(type, "reasoning"))
         return true;
     if (json_is(type, "item_reference"))
-        return api_fail(err, 400, "unsupported_value", path, "'%s' refers to a stored item, and this server stores nothing: send the item itself.", path);
+        return api_fail(err, 400, "unsupported_value", path,
+            "'%s' refers to a stored item, and this server stores nothing: send the item itself.", path);
     return api_fail(err, 400, "unsupported_value", path,
-                    "'%s' is an item of type \"%.40s\"; this server takes message, function_call, function_call_output and reasoning.", path, type->text);
+        "'%s' is an item of type \"%.40s\"; this server takes message, function_call, function_call_output and reasoning.", path,
+        type->text);
 }
 
-static bool read_items(struct turns *t, const struct json_value *instructions, const struct json_value *input, struct api_error *err)
+static bool read_items(
+    struct turns *t, const struct json_value *instructions, const struct json_value *input, struct api_error *err)
 {
     if (instructions && !turns_message(t, CHAT_SYSTEM, (struct chat_text){instructions->text, instructions->count}, err))
         return false;
@@ -139,7 +146,8 @@ static bool read_items(struct turns *t, const struct json_value *instructions, c
     return turns_end(t, err);
 }
 
-bool responses_read_input(struct chat_request *r, const struct json_value *instructions, const struct json_value *input, struct api_error *err)
+bool responses_read_input(
+    struct chat_request *r, const struct json_value *instructions, const struct json_value *input, struct api_error *err)
 {
     if (input->kind != JSON_STRING && input->kind != JSON_ARRAY)
         return api_wrong_type(err, "input", "a string or an array of items", input);
@@ -165,8 +173,8 @@ static bool read_tool(struct chat_request *r, const struct json_value *v, const 
     if (!present(type) || type->kind != JSON_STRING)
         return api_wrong_value(err, param, "\"function\"");
     if (!json_is(type, "function"))
-        return api_fail(err, 400, "unsupported_value", param, "'%s' is \"%.40s\"; this server has no tools of its own, only functions that the client runs.", param,
-                        type->text);
+        return api_fail(err, 400, "unsupported_value", param,
+            "'%s' is \"%.40s\"; this server has no tools of its own, only functions that the client runs.", param, type->text);
     chat_path(param, "%s.strict", path);
     if (present(strict) && strict->kind != JSON_BOOL)
         return api_wrong_type(err, param, "a boolean", strict);

@@ -27,7 +27,8 @@ static bool member_error(struct reader *s, const struct json_value *object, cons
     snprintf(param, sizeof param, "%s.%s", object->key, member->key);
     if (!only)
         return api_fail(s->err, 400, "unknown_parameter", param, "Unknown or unsupported parameter: '%s'.", param);
-    return api_fail(s->err, 400, "unsupported_parameter", param, "'%s' is not supported by this server; leave it out, or set it to %s.", param, only);
+    return api_fail(s->err, 400, "unsupported_parameter", param,
+        "'%s' is not supported by this server; leave it out, or set it to %s.", param, only);
 }
 
 static bool read_input(struct reader *s, const struct json_value *v)
@@ -85,7 +86,8 @@ static bool read_parallel_tool_calls(struct reader *s, const struct json_value *
 static bool read_schema(struct reader *s, const struct json_value *v)
 {
     static const char *const known[] = {"type", "name", "schema", "strict", "description", NULL};
-    const struct json_value *name = json_get(v, "name"), *schema = json_get(v, "schema"), *strict = json_get(v, "strict"), *description = json_get(v, "description");
+    const struct json_value *name = json_get(v, "name"), *schema = json_get(v, "schema"), *strict = json_get(v, "strict"),
+                            *description = json_get(v, "description");
     if (!chat_check_members(v, known, "text.format", s->err))
         return false;
     if (!name || name->kind != JSON_STRING || !chat_is_tool_name(name))
@@ -95,7 +97,8 @@ static bool read_schema(struct reader *s, const struct json_value *v)
     if (description && description->kind != JSON_STRING && description->kind != JSON_NULL)
         return api_wrong_type(s->err, "text.format.description", "a string", description);
     if (!schema || schema->kind == JSON_NULL)
-        return api_fail(s->err, 400, "missing_required_parameter", "text.format.schema", "Missing required parameter: 'text.format.schema'.");
+        return api_fail(
+            s->err, 400, "missing_required_parameter", "text.format.schema", "Missing required parameter: 'text.format.schema'.");
     s->form.content = SCHEMA_CONTENT_SCHEMA;
     s->form.schema = schema;
     s->form.schema_param = "text.format.schema";
@@ -167,7 +170,8 @@ static bool read_include(struct reader *s, const struct json_value *v)
         if (e->kind != JSON_STRING)
             return api_wrong_type(s->err, param, "a string", e);
         if (!json_is(e, "reasoning.encrypted_content"))
-            return api_fail(s->err, 400, "unsupported_value", param, "'%s' asks for \"%.64s\", which this server does not have.", param, e->text);
+            return api_fail(s->err, 400, "unsupported_value", param, "'%s' asks for \"%.64s\", which this server does not have.",
+                param, e->text);
     }
     return true;
 }
@@ -225,7 +229,7 @@ static bool read_top_logprobs(struct reader *s, const struct json_value *v)
 static bool not_stored(struct reader *s, const struct json_value *v)
 {
     return api_fail(s->err, 400, "unsupported_parameter", v->key,
-                    "'%.64s' is not supported: this server stores no conversations. Send all of the conversation as 'input'.", v->key);
+        "'%.64s' is not supported: this server stores no conversations. Send all of the conversation as 'input'.", v->key);
 }
 
 static bool never(struct reader *s, const struct json_value *v)
@@ -323,9 +327,10 @@ static void write_echo(struct reader *s, const struct json_value *root, const st
     json_key(w, "verbosity");
     json_text(w, "medium");
     json_end_object(w);
-    static const char fixed[] = ",\"background\":false,\"conversation\":null,\"max_tool_calls\":null,\"previous_response_id\":null,\"prompt\":null,"
-                                "\"reasoning\":{\"effort\":null,\"summary\":null},\"service_tier\":\"default\",\"store\":false,"
-                                "\"top_logprobs\":0,\"truncation\":\"disabled\"";
+    static const char fixed[] =
+        ",\"background\":false,\"conversation\":null,\"max_tool_calls\":null,\"previous_response_id\":null,\"prompt\":null,"
+        "\"reasoning\":{\"effort\":null,\"summary\":null},\"service_tier\":\"default\",\"store\":false,"
+        "\"top_logprobs\":0,\"truncation\":\"disabled\"";
     json_raw(w, fixed, sizeof fixed - 1);
 }
 
@@ -359,7 +364,8 @@ static bool check_together(struct reader *s, const struct json_value *root)
     return params_check(&r->params, s->err) && constrain_build(&s->form, &r->grammar, s->err);
 }
 
-bool responses_request_read(struct responses_request *r, const struct json_value *root, const struct sampling *defaults, int n_vocab, struct api_error *err)
+bool responses_request_read(struct responses_request *r, const struct json_value *root, const struct sampling *defaults,
+    int n_vocab, struct api_error *err)
 {
     struct reader s = {.r = r, .err = err, .form = {.content = SCHEMA_CONTENT_TEXT}};
     *r = (struct responses_request){0};

@@ -49,7 +49,8 @@ bool turns_message(struct turns *t, enum chat_role role, struct chat_text text, 
     return true;
 }
 
-static bool read_id(const struct json_value *item, const char *name, const char *path, const struct json_value **id, struct api_error *err)
+static bool read_id(
+    const struct json_value *item, const char *name, const char *path, const struct json_value **id, struct api_error *err)
 {
     char param[CHAT_PATH_BYTES];
     chat_path(param, "%s.%s", path, name);
@@ -75,7 +76,8 @@ static size_t find_call(const struct turns *t, const struct json_value *id)
     return t->n_calls;
 }
 
-bool turns_call(struct turns *t, const struct json_value *item, const char *id_name, const char *arguments_name, const char *path, struct api_error *err)
+bool turns_call(struct turns *t, const struct json_value *item, const char *id_name, const char *arguments_name, const char *path,
+    struct api_error *err)
 {
     char param[CHAT_PATH_BYTES];
     const struct json_value *name = json_get(item, "name"), *arguments = json_get(item, arguments_name);
@@ -93,7 +95,8 @@ bool turns_call(struct turns *t, const struct json_value *item, const char *id_n
     if (!chat_read_arguments(t->r, arguments, &call.call.arguments, err))
         return false;
     if (t->n_calls == TURNS_MAX_CALLS)
-        return api_fail(err, 400, "invalid_value", path, "The conversation has more than %d calls, at '%s'.", TURNS_MAX_CALLS, path);
+        return api_fail(
+            err, 400, "invalid_value", path, "The conversation has more than %d calls, at '%s'.", TURNS_MAX_CALLS, path);
     call.call.name = (struct chat_text){name->text, name->count};
     size_t n = t->r->chat.n_messages;
     if ((n == 0 || t->r->messages[n - 1].role != CHAT_ASSISTANT) && !turns_message(t, CHAT_ASSISTANT, (struct chat_text){0}, err))
@@ -112,7 +115,8 @@ bool turns_call(struct turns *t, const struct json_value *item, const char *id_n
     return true;
 }
 
-bool turns_result(struct turns *t, const struct json_value *item, const char *id_name, struct chat_text text, const char *path, struct api_error *err)
+bool turns_result(struct turns *t, const struct json_value *item, const char *id_name, struct chat_text text, const char *path,
+    struct api_error *err)
 {
     const struct json_value *id;
     if (!read_id(item, id_name, path, &id, err))
@@ -121,7 +125,8 @@ bool turns_result(struct turns *t, const struct json_value *item, const char *id
     if (call == t->n_calls) {
         char param[CHAT_PATH_BYTES];
         chat_path(param, "%s.%s", path, id_name);
-        return api_fail(err, 400, "invalid_value", param, "'%s' names the call '%.64s', but there is no such call before it.", param, id->text);
+        return api_fail(err, 400, "invalid_value", param, "'%s' names the call '%.64s', but there is no such call before it.",
+            param, id->text);
     }
     if (!turns_message(t, CHAT_TOOL, text, err))
         return false;
@@ -161,7 +166,8 @@ bool turns_end(struct turns *t, struct api_error *err)
 {
     struct chat_request *r = t->r;
     for (size_t i = 0, end; i < r->chat.n_messages; i = end) {
-        for (end = i + 1; end < r->chat.n_messages && r->messages[i].role == CHAT_TOOL && r->messages[end].role == CHAT_TOOL; end++)
+        for (end = i + 1;
+             end < r->chat.n_messages && r->messages[i].role == CHAT_TOOL && r->messages[end].role == CHAT_TOOL; end++)
             continue;
         if (end > i + 1 && !sort_results(t, i, end))
             return api_out_of_memory(err);
@@ -211,8 +217,8 @@ bool turns_tools(struct chat_request *r, size_t n, struct api_error *err)
 }
 
 /* As the chat API has it, which is what the template expects. */
-static bool render(struct chat_request *r, const struct json_value *name, const struct json_value *description, const struct json_value *schema,
-                   struct chat_text *out, struct api_error *err)
+static bool render(struct chat_request *r, const struct json_value *name, const struct json_value *description,
+    const struct json_value *schema, struct chat_text *out, struct api_error *err)
 {
     struct json_writer w = {.spaced = true};
     json_begin_object(&w);
@@ -235,10 +241,12 @@ static bool render(struct chat_request *r, const struct json_value *name, const 
     return turns_text(r, &w, out, err);
 }
 
-bool turns_tool(struct chat_request *r, const struct json_value *tool, const char *schema_name, const char *path, struct api_error *err)
+bool turns_tool(
+    struct chat_request *r, const struct json_value *tool, const char *schema_name, const char *path, struct api_error *err)
 {
     char param[CHAT_PATH_BYTES];
-    const struct json_value *name = json_get(tool, "name"), *description = json_get(tool, "description"), *schema = json_get(tool, schema_name);
+    const struct json_value *name = json_get(tool, "name"), *description = json_get(tool, "description"),
+                            *schema = json_get(tool, schema_name);
     chat_path(param, "%s.name", path);
     if (!name || name->kind != JSON_STRING || !chat_is_tool_name(name))
         return api_wrong_value(err, param, "a string of 1 to 64 letters, digits, _ and -");

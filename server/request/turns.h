@@ -1,10 +1,12 @@
-/* Conversations that come as items or as content blocks, where a call and its result each have a place of their own, put into the messages and tools of a chat request.
+/* Conversations that come as items or as content blocks, where a call and its result each have a place of their own,
+ * put into the messages and tools of a chat request.
  *
  *   - A call belongs to the assistant's message before it, or begins one.
- *   - A result is a message of role tool and must name the id of a call before it. The model's template has no ids: it takes results to stand in the order of the calls,
- *     so results that follow one another are put into that order.
+ *   - A result is a message of role tool and must name the id of a call before it. The model's template has no ids: it takes
+ *     results to stand in the order of the calls, so results that follow one another are put into that order.
  *
- * Used by responses_request.c and messages_request.c, whose requests share struct chat_request with the chat API: chat_request_free frees everything but struct turns itself. */
+ * Used by responses_request.c and messages_request.c, whose requests share struct chat_request with the chat API:
+ * chat_request_free frees everything but struct turns itself. */
 #ifndef QUERN_TURNS_H
 #define QUERN_TURNS_H
 
@@ -32,17 +34,22 @@ void turns_free(struct turns *t);
 
 /* A message of its own. The text lives as long as the request. */
 bool turns_message(struct turns *t, enum chat_role role, struct chat_text text, struct api_error *err);
-/* path: where the call stands, for errors; id_name: what its member with the id is called. arguments: an object, or a string of JSON. */
-bool turns_call(struct turns *t, const struct json_value *item, const char *id_name, const char *arguments_name, const char *path, struct api_error *err);
-bool turns_result(struct turns *t, const struct json_value *item, const char *id_name, struct chat_text text, const char *path, struct api_error *err);
+/* path: where the call stands, for errors; id_name: what its member with the id is called.
+ * arguments: an object, or a string of JSON. */
+bool turns_call(struct turns *t, const struct json_value *item, const char *id_name, const char *arguments_name, const char *path,
+    struct api_error *err);
+bool turns_result(struct turns *t, const struct json_value *item, const char *id_name, struct chat_text text, const char *path,
+    struct api_error *err);
 /* After all of them: r->chat is ready. */
 bool turns_end(struct turns *t, struct api_error *err);
 
 /* Text gathered in a writer with json_raw, as the content of a message; the writer is empty afterwards. */
 bool turns_text(struct chat_request *r, struct json_writer *w, struct chat_text *out, struct api_error *err);
 
-/* The tools of a request: room for n, then each. The members of a tool: name, description, and the schema under the name given. */
+/* The tools of a request: room for n, then each. The members of a tool: name,
+ * description, and the schema under the name given. */
 bool turns_tools(struct chat_request *r, size_t n, struct api_error *err);
-bool turns_tool(struct chat_request *r, const struct json_value *tool, const char *schema_name, const char *path, struct api_error *err);
+bool turns_tool(
+    struct chat_request *r, const struct json_value *tool, const char *schema_name, const char *path, struct api_error *err);
 
 #endif

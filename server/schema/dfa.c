@@ -123,7 +123,8 @@ enum dfa_result dfa_trim(struct dfa *d)
 {
     struct dfa out = {0};
     bool *alive = calloc((size_t)d->n_states + 1, sizeof *alive);
-    uint32_t *number = malloc(((size_t)d->n_states + 1) * sizeof *number), *order = malloc(((size_t)d->n_states + 1) * sizeof *order), n = 0;
+    uint32_t *number = malloc(((size_t)d->n_states + 1) * sizeof *number),
+             *order = malloc(((size_t)d->n_states + 1) * sizeof *order), n = 0;
     enum dfa_result result = alive && number && order && mark_alive(d, alive) ? DFA_OK : DFA_NO_MEMORY;
     if (result == DFA_OK && d->n_states > 0 && alive[0]) {
         memset(number, 0xFF, d->n_states * sizeof *number);
@@ -209,7 +210,8 @@ static enum dfa_result build_texts(const struct dfa_text *texts, struct group *g
         r = dfa_add_state(out, accepts);
         while (k < end && r == DFA_OK) {
             uint32_t c, other, same = k;
-            int length = utf8_decode((const unsigned char *)texts[k].data + g.at, (const unsigned char *)texts[k].data + texts[k].length, &c);
+            int length = utf8_decode(
+                (const unsigned char *)texts[k].data + g.at, (const unsigned char *)texts[k].data + texts[k].length, &c);
             do
                 same++;
             while (same < end && (utf8_decode((const unsigned char *)texts[same].data + g.at,
@@ -281,7 +283,8 @@ static enum dfa_result product_state(struct product *p, struct pair pair, uint32
 }
 
 /* The ranges of a pair's state: those of a, cut where b's ranges begin and end. */
-static enum dfa_result product_ranges(struct product *p, const struct dfa *a, const struct dfa *b, struct pair pair, bool without, struct dfa *out)
+static enum dfa_result product_ranges(
+    struct product *p, const struct dfa *a, const struct dfa *b, struct pair pair, bool without, struct dfa *out)
 {
     const struct dfa_range *ra = a->ranges + a->states[pair.a].first, *ra_end = ra + a->states[pair.a].count;
     const struct dfa_range *rb = NULL, *rb_end = NULL;
@@ -315,7 +318,8 @@ static enum dfa_result product(const struct dfa *a, const struct dfa *b, bool wi
     *out = (struct dfa){0};
     if (a->n_states == 0 || (b->n_states == 0 && !without))
         return DFA_OK;
-    struct product p = {.pairs = calloc(DFA_MOST_STATES, sizeof *p.pairs), .slots = calloc(PRODUCT_SLOTS, sizeof *p.slots), .mask = PRODUCT_SLOTS - 1};
+    struct product p = {.pairs = calloc(DFA_MOST_STATES, sizeof *p.pairs), .slots = calloc(PRODUCT_SLOTS, sizeof *p.slots),
+        .mask = PRODUCT_SLOTS - 1};
     enum dfa_result r = p.pairs && p.slots ? DFA_OK : DFA_NO_MEMORY;
     uint32_t number;
     if (r == DFA_OK)

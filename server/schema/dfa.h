@@ -1,5 +1,6 @@
-/* Deterministic automata over Unicode characters: sets of strings that can be intersected and subtracted. What a JSON Schema says of a string (patterns, formats, lengths, names that are
- * taken) becomes one of these, and then part of a grammar (schema_string.c). Characters are code points without surrogates.
+/* Deterministic automata over Unicode characters: sets of strings that can be intersected and subtracted.
+ * What a JSON Schema says of a string (patterns, formats, lengths, names that are taken) becomes one of
+ * these, and then part of a grammar (schema_string.c). Characters are code points without surrogates.
  *
  * Every result is trimmed: from each state a string of the set can be completed. The empty set has no states. */
 #ifndef QUERN_DFA_H

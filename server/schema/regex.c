@@ -126,8 +126,8 @@ static bool tidy(struct parser *r, size_t first, bool negate)
 static bool add_class(struct parser *r, unsigned char c)
 {
     static const struct range digits[] = {{'0', '9'}}, word[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}},
-                              space[] = {{9, 13}, {' ', ' '}, {0xA0, 0xA0}, {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F},
-                                         {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
+                              space[] = {{9, 13}, {' ', ' '}, {0xA0, 0xA0}, {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029},
+                                  {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
     const struct range *list = c == 'd' || c == 'D' ? digits : c == 'w' || c == 'W' ? word : space;
     size_t n = list == digits ? 1 : list == word ? 4 : sizeof space / sizeof *space;
     bool negate = c < 'a';
@@ -153,7 +153,8 @@ static bool add_node(struct parser *r, struct node n, uint32_t *out)
 
 static bool add_set(struct parser *r, size_t first, bool negate, uint32_t *out)
 {
-    return tidy(r, first, negate) && add_node(r, (struct node){SET, (uint32_t)first, (uint32_t)(r->sets.count - first), 0, 0}, out);
+    return tidy(r, first, negate) &&
+           add_node(r, (struct node){SET, (uint32_t)first, (uint32_t)(r->sets.count - first), 0, 0}, out);
 }
 
 static bool at(const struct parser *r, char c)
@@ -173,7 +174,10 @@ static int hex(const struct parser *r, const unsigned char *p)
 {
     if (p >= r->end)
         return -1;
-    return *p >= '0' && *p <= '9' ? *p - '0' : *p >= 'a' && *p <= 'f' ? *p - 'a' + 10 : *p >= 'A' && *p <= 'F' ? *p - 'A' + 10 : -1;
+    return *p >= '0' && *p <= '9'   ? *p - '0'
+           : *p >= 'a' && *p <= 'f' ? *p - 'a' + 10
+           : *p >= 'A' && *p <= 'F' ? *p - 'A' + 10
+                                    : -1;
 }
 
 static bool take_hex(struct parser *r, int digits, uint32_t *out)
@@ -336,7 +340,8 @@ static bool take_atom(struct parser *r, uint32_t *out)
     case '$': r->p++; return add_node(r, (struct node){.kind = END}, out);
     case '.':
         r->p++;
-        return add_range(r, '\n', '\n') && add_range(r, '\r', '\r') && add_range(r, 0x2028, 0x2029) && add_set(r, first, true, out);
+        return add_range(r, '\n', '\n') && add_range(r, '\r', '\r') && add_range(r, 0x2028, 0x2029) &&
+               add_set(r, first, true, out);
     case '\\':
         r->p++;
         if (!take_escape(r, false, &c, &is_class))
@@ -442,7 +447,8 @@ static bool machine_node(struct machine *m, struct node n, uint32_t *out)
     return true;
 }
 
-/* The node by which to enter what matches the tree's node and goes on at next. Chains of SEQUENCE and EITHER lean to the left and may be long: they are gone down in a loop. */
+/* The node by which to enter what matches the tree's node and goes on at next. Chains of SEQUENCE and EITHER lean to the left
+ * and may be long: they are gone down in a loop. */
 static bool build(struct machine *m, uint32_t tree, uint32_t next, uint32_t *out)
 {
     struct node t = m->r->nodes[tree];
@@ -479,7 +485,8 @@ static bool build(struct machine *m, uint32_t tree, uint32_t next, uint32_t *out
                     return false;
             }
         }
-        for (uint32_t i = 0, before = UINT32_MAX; i < t.min && m->n != before; i++) { /* a body of nothing adds nothing, however often */
+        /* A body of nothing adds nothing, however often. */
+        for (uint32_t i = 0, before = UINT32_MAX; i < t.min && m->n != before; i++) {
             before = m->n;
             if (!build(m, t.a, end, &end))
                 return false;
@@ -700,12 +707,13 @@ static bool compile(struct parser *r, struct machine *m, uint32_t *work, struct 
     if (r->p < r->end)
         return error_set(r->err, "a ')' has no '('");
     size_t first = r->sets.count;
-    if (!add_set(r, first, true, &any) || !machine_node(m, (struct node){.kind = FINAL}, &final) || !build(m, tree, final, &entry) ||
-        !machine_node(m, (struct node){EMPTY, entry, NOWHERE, 0, 0}, &start) ||
+    if (!add_set(r, first, true, &any) || !machine_node(m, (struct node){.kind = FINAL}, &final) ||
+        !build(m, tree, final, &entry) || !machine_node(m, (struct node){EMPTY, entry, NOWHERE, 0, 0}, &start) ||
         !machine_node(m, (struct node){SET, start, 0, r->nodes[any].a, r->nodes[any].b}, &skip))
         return false;
     m->nodes[start].b = skip; /* a match may begin anywhere */
-    struct subsets s = {.m = m, .list = malloc(DFA_MOST_STATES * sizeof *s.list), .slots = calloc(SUBSET_SLOTS, sizeof *s.slots), .mask = SUBSET_SLOTS - 1,
+    struct subsets s = {.m = m, .list = malloc(DFA_MOST_STATES * sizeof *s.list), .slots = calloc(SUBSET_SLOTS, sizeof *s.slots),
+                        .mask = SUBSET_SLOTS - 1,
                         .stack = malloc((m->n + 1) * sizeof *s.stack), .closed = malloc((m->n + 1) * sizeof *s.closed),
                         .mark = calloc(m->n + 1, sizeof *s.mark), .most_work = *work};
     bool ok = s.list && s.slots && s.stack && s.closed && s.mark ? determine(&s, start, out) : error_set(r->err, "out of memory");

@@ -121,7 +121,8 @@ static bool check_schema(struct schema_compiler *c, const struct json_value *v)
 {
     if (v->kind == JSON_ARRAY && json_key_is(v, "items"))
         return schema_fail(c, v, "'items' as a list is not supported: write 'prefixItems'");
-    return v->kind == JSON_OBJECT || v->kind == JSON_BOOL || schema_fail(c, v, "'%s' must be a schema (an object or a boolean)", v->key);
+    return v->kind == JSON_OBJECT || v->kind == JSON_BOOL ||
+           schema_fail(c, v, "'%s' must be a schema (an object or a boolean)", v->key);
 }
 
 static bool check_object(struct schema_compiler *c, const struct json_value *v)
@@ -149,7 +150,9 @@ static bool check_format(struct schema_compiler *c, const struct json_value *v)
     if (!check_kind(c, v, JSON_STRING))
         return false;
     return schema_is_format(v->text) ||
-           schema_fail(c, v, "the format \"%.40s\" cannot be enforced; supported are date, time, date-time, uuid, email, ipv4 and uri", v->text);
+           schema_fail(c, v,
+               "the format \"%.40s\" cannot be enforced; supported are date, time, date-time, uuid, email, ipv4 and uri",
+               v->text);
 }
 
 static bool check_id(struct schema_compiler *c, const struct json_value *v)
@@ -172,13 +175,14 @@ static const struct {
     const char *name;
     bool (*check)(struct schema_compiler *c, const struct json_value *v); /* NULL: says nothing about values */
 } keywords[] = {
-    {"type", check_type}, {"description", NULL}, {"properties", check_object}, {"required", check_names}, {"items", check_schema}, {"enum", check_list},
-    {"additionalProperties", check_schema}, {"title", NULL}, {"default", NULL}, {"$ref", check_string}, {"const", NULL}, {"anyOf", check_list},
-    {"allOf", check_list}, {"oneOf", check_list}, {"minLength", check_number}, {"maxLength", check_number}, {"pattern", check_string},
-    {"format", check_format}, {"minimum", check_number}, {"maximum", check_number}, {"exclusiveMinimum", check_number},
-    {"exclusiveMaximum", check_number}, {"minItems", check_number}, {"maxItems", check_number}, {"prefixItems", check_array},
-    {"patternProperties", check_object}, {"$defs", NULL}, {"definitions", NULL}, {"examples", NULL}, {"$schema", NULL}, {"$id", check_id},
-    {"$comment", NULL}, {"deprecated", NULL}, {"readOnly", NULL}, {"writeOnly", NULL}, {"uniqueItems", check_false}, {"minProperties", check_zero},
+    {"type", check_type}, {"description", NULL}, {"properties", check_object}, {"required", check_names}, {"items", check_schema},
+    {"enum", check_list}, {"additionalProperties", check_schema}, {"title", NULL}, {"default", NULL}, {"$ref", check_string},
+    {"const", NULL}, {"anyOf", check_list}, {"allOf", check_list}, {"oneOf", check_list}, {"minLength", check_number},
+    {"maxLength", check_number}, {"pattern", check_string}, {"format", check_format}, {"minimum", check_number},
+    {"maximum", check_number}, {"exclusiveMinimum", check_number}, {"exclusiveMaximum", check_number}, {"minItems", check_number},
+    {"maxItems", check_number}, {"prefixItems", check_array}, {"patternProperties", check_object}, {"$defs", NULL},
+    {"definitions", NULL}, {"examples", NULL}, {"$schema", NULL}, {"$id", check_id}, {"$comment", NULL}, {"deprecated", NULL},
+    {"readOnly", NULL}, {"writeOnly", NULL}, {"uniqueItems", check_false}, {"minProperties", check_zero},
 };
 
 bool schema_check(struct schema_compiler *c, const struct json_value *schema)
@@ -313,7 +317,8 @@ static int compare_keys(const void *x, const void *y)
 static bool add_rule(struct schema_compiler *c, const struct schema_all *all, const struct schema_key *key, grammar_rule *rule)
 {
     if (c->n_rules == SCHEMA_MOST_RULES)
-        return schema_fail(c, NULL, "the schema is too large to be enforced: its parts combine in more than %d ways", (int)SCHEMA_MOST_RULES);
+        return schema_fail(
+            c, NULL, "the schema is too large to be enforced: its parts combine in more than %d ways", (int)SCHEMA_MOST_RULES);
     struct schema_todo *todo = malloc(sizeof *todo);
     struct schema_key *copy = malloc(((size_t)all->n + 1) * sizeof *copy);
     if (!todo || !copy) {
@@ -345,7 +350,8 @@ bool schema_rule_of(struct schema_compiler *c, const struct schema_all *all, gra
     }
     memset(key, 0, sizeof key);
     for (uint16_t i = 0; i < all->n; i++)
-        key[i] = (struct schema_key){all->items[i].schema, (uintptr_t)all->items[i].any_done | (uintptr_t)all->items[i].one_done << 1};
+        key[i] =
+            (struct schema_key){all->items[i].schema, (uintptr_t)all->items[i].any_done | (uintptr_t)all->items[i].one_done << 1};
     qsort(key, all->n, sizeof *key, compare_keys);
     uint64_t h = all->loose;
     for (uint16_t i = 0; i < all->n; i++) {
@@ -370,8 +376,8 @@ bool schema_rule_of(struct schema_compiler *c, const struct schema_all *all, gra
 /* ---- what a conjunction matches ---- */
 
 /* The rule for all and one more schema, which item i offers as an alternative. */
-static bool branch(struct schema_compiler *c, const struct schema_all *all, uint16_t i, bool one_of, const struct json_value *first,
-                   const struct json_value *second, bool loose, grammar_rule *rule)
+static bool branch(struct schema_compiler *c, const struct schema_all *all, uint16_t i, bool one_of,
+    const struct json_value *first, const struct json_value *second, bool loose, grammar_rule *rule)
 {
     struct schema_all *with = malloc(sizeof *with);
     if (!with)
@@ -382,12 +388,14 @@ static bool branch(struct schema_compiler *c, const struct schema_all *all, uint
         with->items[i].one_done = true;
     else
         with->items[i].any_done = true;
-    bool ok = schema_all_add(c, with, first, i) && (!second || schema_all_add(c, with, second, i)) && schema_rule_of(c, with, rule);
+    bool ok =
+        schema_all_add(c, with, first, i) && (!second || schema_all_add(c, with, second, i)) && schema_rule_of(c, with, rule);
     free(with);
     return ok;
 }
 
-static bool note_pair(struct schema_compiler *c, const struct schema_all *all, const struct json_value *keyword, grammar_rule rule)
+static bool note_pair(
+    struct schema_compiler *c, const struct schema_all *all, const struct json_value *keyword, grammar_rule rule)
 {
     if (c->n_pairs == c->pairs_capacity) {
         uint32_t more = c->pairs_capacity ? 2 * c->pairs_capacity : 64;
@@ -423,7 +431,8 @@ static bool alternatives(struct schema_compiler *c, const struct schema_all *all
 }
 
 /* The values of the first enum or const that satisfy all the rest. */
-static bool listed_values(struct schema_compiler *c, const struct schema_all *all, const struct json_value *list, const struct json_value *same, grammar_node *out)
+static bool listed_values(struct schema_compiler *c, const struct schema_all *all, const struct json_value *list,
+    const struct json_value *same, grammar_node *out)
 {
     size_t count = list ? list->count : 1, n = 0;
     struct json_writer *texts = calloc(count, sizeof *texts);
@@ -553,21 +562,23 @@ static bool define_all(struct schema_compiler *c)
         c->root = p->root;
         c->document = p->document;
         if (grammar_rule_possible(c->b, p->rule))
-            ok = schema_fail(c, p->keyword, "'oneOf' cannot be enforced where a value may satisfy two of its alternatives: use anyOf, or tell them apart by a required member");
+            ok = schema_fail(c, p->keyword, "'oneOf' cannot be enforced where a value may satisfy two of its alternatives: use "
+                "anyOf, or tell them apart by a required member");
     }
     return ok;
 }
 
 /* The rule for one whole schema; also: what else it must be, or NULL. */
-static bool compile(struct schema_compiler *c, const struct json_value *schema, const struct json_value *also, int document, grammar_rule *rule)
+static bool compile(
+    struct schema_compiler *c, const struct json_value *schema, const struct json_value *also, int document, grammar_rule *rule)
 {
     struct schema_all *all = calloc(1, sizeof *all);
     if (!all)
         return schema_out_of_memory(c);
     all->root = c->root = schema;
     all->document = c->document = document;
-    bool ok = schema_all_add(c, all, schema, SCHEMA_NO_PARENT) && (!also || schema_all_add(c, all, also, SCHEMA_NO_PARENT)) && schema_rule_of(c, all, rule) &&
-              define_all(c);
+    bool ok = schema_all_add(c, all, schema, SCHEMA_NO_PARENT) && (!also || schema_all_add(c, all, also, SCHEMA_NO_PARENT)) &&
+              schema_rule_of(c, all, rule) && define_all(c);
     free(all);
     c->root = schema;
     c->document = document;
@@ -604,9 +615,11 @@ struct grammar *schema_any_object(struct schema_error *err)
 static const char call_begin[] = "<tool_call>", call_end[] = "\n</tool_call>";
 
 /* Behind <tool_call>: one of the tools with its arguments, then next. */
-static bool call_body(struct schema_compiler *c, const struct schema_tool *tools, size_t n, const struct json_value *also, grammar_node next, grammar_node *out)
+static bool call_body(struct schema_compiler *c, const struct schema_tool *tools, size_t n, const struct json_value *also,
+    grammar_node next, grammar_node *out)
 {
-    grammar_node *ways = malloc((n + 1) * sizeof *ways), ending = grammar_literal(c->b, "}", 1, grammar_literal(c->b, call_end, strlen(call_end), next));
+    grammar_node *ways = malloc((n + 1) * sizeof *ways),
+                 ending = grammar_literal(c->b, "}", 1, grammar_literal(c->b, call_end, strlen(call_end), next));
     bool ok = ways != NULL || schema_out_of_memory(c);
     for (size_t i = 0; i < n && ok; i++) {
         grammar_rule rule = c->object;
@@ -621,7 +634,8 @@ static bool call_body(struct schema_compiler *c, const struct schema_tool *tools
     return ok;
 }
 
-/* Text in which <tool_call> does not occur; it may end anywhere between two characters. Behind the first <tool_call> comes body. State i: the last i bytes are the first i of the word.
+/* Text in which <tool_call> does not occur; it may end anywhere between two characters. Behind the first <tool_call> comes body.
+ * State i: the last i bytes are the first i of the word.
  * '<' stands in the word only at its beginning, so what does not go on begins anew at once. */
 static grammar_node free_text(struct schema_compiler *c, grammar_node body)
 {

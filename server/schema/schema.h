@@ -1,17 +1,23 @@
 /* JSON Schema to grammar: what is generated under it is valid against the schema. Nothing is taken that cannot be enforced.
  * Source: JSON Schema, draft 2020-12 (and draft-07, whose keywords below mean the same).
  *
- * Enforced: type (one or several), enum, const, properties, required, additionalProperties, patternProperties, items, prefixItems, minItems, maxItems, anyOf,
- *   oneOf (where no value can satisfy two alternatives), allOf, $ref to places in the same document (also recursive) with $defs and definitions, minLength, maxLength, pattern
- *   (server/schema/regex.h), format (date, time, date-time, uuid, email, ipv4, uri), minimum, maximum, exclusiveMinimum, exclusiveMaximum (for non-integers: whole bounds only), true and false.
- * Ignored, as they say nothing about values: title, description, default, examples, $schema, $id (of the whole document), $comment, deprecated, readOnly, writeOnly, names that begin with "x-";
- *   uniqueItems false, minProperties 0.
- * Anything else is an error that names the keyword and its place. So are schemas that nothing can satisfy, and ones that are too large (time and memory are bounded for any schema).
+ * Enforced: type (one or several), enum, const, properties, required, additionalProperties, patternProperties, items,
+ *   prefixItems, minItems, maxItems, anyOf, oneOf (where no value can satisfy two alternatives), allOf, $ref to places in the
+ *   same document (also recursive) with $defs and definitions, minLength, maxLength, pattern (server/schema/regex.h), format
+ *   (date, time, date-time, uuid, email, ipv4, uri), minimum, maximum, exclusiveMinimum, exclusiveMaximum (for non-integers:
+ *   whole bounds only), true and false.
+ * Ignored, as they say nothing about values: title, description, default, examples, $schema, $id (of the whole document),
+ *   $comment, deprecated, readOnly, writeOnly, names that begin with "x-"; uniqueItems false, minProperties 0.
+ * Anything else is an error that names the keyword and its place. So are schemas that nothing can satisfy,
+ * and ones that are too large (time and memory are bounded for any schema).
  *
  * Of the texts of a valid value, these are generated:
- *   - members in the order of the schema (properties as written, then other required ones, then further members, whose names are never those of declared ones);
- *   - after { [ and , and before } ] nothing, one space, or a line end and up to 40 spaces; after : nothing or one space; none elsewhere: all of JSON.stringify's and json.dumps' forms;
- *   - numbers of at most 15 digits before and after the point, with exponents below 100 (without exponent if there are bounds); integers of 15 digits unless bounds ask for more;
+ *   - members in the order of the schema (properties as written, then other required ones, then further members,
+ *     whose names are never those of declared ones);
+ *   - after { [ and , and before } ] nothing, one space, or a line end and up to 40 spaces; after : nothing or one space;
+ *     none elsewhere: all of JSON.stringify's and json.dumps' forms;
+ *   - numbers of at most 15 digits before and after the point, with exponents below 100 (without exponent if there are bounds);
+ *     integers of 15 digits unless bounds ask for more;
  *   - characters as themselves, escaped where JSON demands it; in strings without pattern or format any escape;
  *   - values of enum and const as the schema writes them, without spaces but after , and : (", " and ": "). */
 #ifndef QUERN_SCHEMA_H
@@ -31,7 +37,8 @@ struct grammar *schema_compile(const struct json_value *schema, struct schema_er
 /* Any JSON object (response_format json_object). */
 struct grammar *schema_any_object(struct schema_error *err);
 
-/* A whole answer: content, or calls of tools as Qwen2.5 writes them: <tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>, several with a line end between. */
+/* A whole answer: content, or calls of tools as Qwen2.5 writes them, several with a line end between:
+ *   <tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call> */
 struct schema_tool {
     const char *name;
     const struct json_value *parameters; /* NULL: any object. Whatever they say, arguments are an object */

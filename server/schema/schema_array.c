@@ -28,7 +28,8 @@ static bool element(struct schema_compiler *c, const struct schema_all *all, uin
     schema_all_begin(of, all);
     bool ok = true;
     for (int i = 0; i < all->n && ok; i++) {
-        const struct json_value *prefix = json_get(all->items[i].schema, "prefixItems"), *rest = json_get(all->items[i].schema, "items");
+        const struct json_value *prefix = json_get(all->items[i].schema, "prefixItems"),
+                                *rest = json_get(all->items[i].schema, "items");
         const struct json_value *schema = rest;
         ok = schema_step(c, 1 + (prefix ? index : 0));
         if (prefix && index < prefix->count) {
@@ -64,12 +65,14 @@ bool schema_array(struct schema_compiler *c, const struct schema_all *all, gramm
         n_prefix = max;
     grammar_rule rule;
     grammar_node close = grammar_byte(b, ']', ']', GRAMMAR_RETURN), end = schema_space(c, close), node = end;
-    /* Behind the elements that have places of their own: the others, each after a comma. With none of the former, the first of the latter has no comma. */
+    /* Behind the elements that have places of their own: the others, each after a comma.
+     * With none of the former, the first of the latter has no comma. */
     if (max > n_prefix) {
         uint32_t before = n_prefix > 0 ? n_prefix : 1;
         if (!element(c, all, n_prefix, &rule))
             return false;
-        grammar_node again = grammar_repeat_begin(b, min > before ? min - before : 0, max == GRAMMAR_UNLIMITED ? max : max - before, end);
+        grammar_node again =
+            grammar_repeat_begin(b, min > before ? min - before : 0, max == GRAMMAR_UNLIMITED ? max : max - before, end);
         grammar_node one = grammar_byte(b, ',', ',', schema_space(c, grammar_call(b, rule, again)));
         node = grammar_repeat_end(b, again, one);
         if (n_prefix == 0)

@@ -18,7 +18,8 @@ bool schema_equal(const struct json_value *a, const struct json_value *b)
         return false;
     if (a->kind == JSON_NUMBER) {
         double x, y;
-        return (a->count == b->count && memcmp(a->text, b->text, a->count) == 0) || (json_get_double(a, &x) && json_get_double(b, &y) && x == y);
+        return (a->count == b->count && memcmp(a->text, b->text, a->count) == 0) ||
+               (json_get_double(a, &x) && json_get_double(b, &y) && x == y);
     }
     if (a->count != b->count)
         return false;
@@ -170,8 +171,10 @@ static bool count_fitting(struct check *k, const struct json_value *list, const 
 static bool choices_fit(struct check *k, const struct schema_item *item, bool expanded, const struct json_value *v, bool *fits)
 {
     const struct json_value *schema = item->schema;
-    const struct json_value *any = item->any_done ? NULL : json_get(schema, "anyOf"), *one = item->one_done ? NULL : json_get(schema, "oneOf");
-    const struct json_value *all = expanded ? NULL : json_get(schema, "allOf"), *ref = expanded ? NULL : json_get(schema, "$ref"), *list = json_get(schema, "enum"), *same = json_get(schema, "const");
+    const struct json_value *any = item->any_done ? NULL : json_get(schema, "anyOf"),
+                            *one = item->one_done ? NULL : json_get(schema, "oneOf");
+    const struct json_value *all = expanded ? NULL : json_get(schema, "allOf"), *ref = expanded ? NULL : json_get(schema, "$ref"),
+                            *list = json_get(schema, "enum"), *same = json_get(schema, "const");
     uint32_t n;
     if (list && list != k->source) {
         bool found = false;
@@ -233,7 +236,8 @@ static bool satisfied(struct check *k, const struct schema_item *item, bool expa
     return ok;
 }
 
-bool schema_fits(struct schema_compiler *c, const struct schema_all *all, const struct json_value *value, const struct json_value *source, bool *fits)
+bool schema_fits(struct schema_compiler *c, const struct schema_all *all, const struct json_value *value,
+    const struct json_value *source, bool *fits)
 {
     struct check k = {.c = c, .root = all->root, .source = source, .loose = all->loose};
     *fits = !all->impossible;

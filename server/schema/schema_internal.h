@@ -1,5 +1,6 @@
-/* The parts of the schema compiler. A schema is looked at as a conjunction: a list of schemas that a value must satisfy all. allOf and $ref lengthen the list, anyOf and oneOf choose what
- * is added to it, and the schema of a member is the list of what all say about it. Each different conjunction becomes one rule of the grammar. */
+/* The parts of the schema compiler. A schema is looked at as a conjunction: a list of schemas that a value must satisfy all.
+ * allOf and $ref lengthen the list, anyOf and oneOf choose what is added to it, and the schema of a member is the list of what
+ * all say about it. Each different conjunction becomes one rule of the grammar. */
 #ifndef QUERN_SCHEMA_INTERNAL_H
 #define QUERN_SCHEMA_INTERNAL_H
 
@@ -27,7 +28,8 @@ enum { SCHEMA_NO_PARENT = UINT16_MAX };
 struct schema_all {
     const struct json_value *root; /* for $ref */
     int document;
-    /* For proving that two schemas have no value in common: what is enforced more strictly than the standard says (formats) is left out. */
+    /* For proving that two schemas have no value in common: what is enforced more strictly than
+     * the standard says (formats) is left out. */
     bool loose;
     bool impossible; /* false is among them */
     uint16_t n;
@@ -50,14 +52,19 @@ struct schema_compiler {
     uint32_t n_rules, *slots;
     struct schema_todo { struct schema_todo *next; grammar_rule rule; struct schema_all all; } *first_todo, **last_todo;
     /* Pairs that must turn out to be impossible: alternatives of a oneOf. */
-    struct schema_pair { grammar_rule rule; const struct json_value *keyword; const struct json_value *root; int document; } *pairs;
+    struct schema_pair {
+        grammar_rule rule;
+        const struct json_value *keyword, *root;
+        int document;
+    } *pairs;
     uint32_t n_pairs, pairs_capacity;
     bool have_common;
     grammar_rule space, string, number, integer, any, object, array; /* the JSON of any value */
 };
 
 /* False, always. where: the value at fault, for the pointer; NULL: the root. */
-bool schema_fail(struct schema_compiler *c, const struct json_value *where, const char *format, ...) __attribute__((format(printf, 3, 4)));
+bool schema_fail(struct schema_compiler *c, const struct json_value *where, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 bool schema_out_of_memory(struct schema_compiler *c);
 /* Counts a small step; false when there have been too many. */
 bool schema_step(struct schema_compiler *c, uint32_t steps);
@@ -76,16 +83,20 @@ const struct json_value *schema_resolve(struct schema_compiler *c, const struct 
 void schema_common(struct schema_compiler *c);
 grammar_node schema_space(struct schema_compiler *c, grammar_node next); /* what may stand after a brace or a comma */
 grammar_node schema_colon(struct schema_compiler *c, grammar_node next);
-void schema_character_edges(struct schema_compiler *c, uint32_t low, uint32_t high, grammar_node next, struct grammar_edge *edges, size_t *n); /* room for 64 more */
+/* Room for 64 more. */
+void schema_character_edges(
+    struct schema_compiler *c, uint32_t low, uint32_t high, grammar_node next, struct grammar_edge *edges, size_t *n);
 grammar_node schema_string_character(struct schema_compiler *c, grammar_node next); /* one character in any spelling */
 grammar_node schema_utf8_edges_node(struct schema_compiler *c, const struct grammar_edge *edges, size_t n);
-void schema_utf8(struct schema_compiler *c, uint32_t low, uint32_t high, grammar_node next, struct grammar_edge *edges, size_t *n);
+void schema_utf8(
+    struct schema_compiler *c, uint32_t low, uint32_t high, grammar_node next, struct grammar_edge *edges, size_t *n);
 
 /* schema_string.c */
 bool schema_string(struct schema_compiler *c, const struct schema_all *all, grammar_node *out);
 /* The set of a string that all of one item's keywords allow; *limited: false if they allow everything. */
 bool schema_string_set(struct schema_compiler *c, const struct schema_item *item, bool loose, struct dfa *out, bool *limited);
-bool schema_pattern(struct schema_compiler *c, const struct json_value *where, const char *pattern, size_t length, struct dfa *out);
+bool schema_pattern(
+    struct schema_compiler *c, const struct json_value *where, const char *pattern, size_t length, struct dfa *out);
 /* From behind the opening quote to behind the closing one. */
 bool schema_string_of(struct schema_compiler *c, const struct dfa *d, grammar_node next, grammar_node *out);
 bool schema_is_format(const char *name);
@@ -102,7 +113,8 @@ bool schema_count(struct schema_compiler *c, const struct schema_all *all, const
 bool schema_type_is(const struct json_value *type, const char *name); /* "type" as a string or an array */
 
 /* schema_fits.c: is this value, which stands in the enum `source` (or is a const: NULL), valid against all? */
-bool schema_fits(struct schema_compiler *c, const struct schema_all *all, const struct json_value *value, const struct json_value *source, bool *fits);
+bool schema_fits(struct schema_compiler *c, const struct schema_all *all, const struct json_value *value,
+    const struct json_value *source, bool *fits);
 bool schema_equal(const struct json_value *a, const struct json_value *b);
 
 #endif

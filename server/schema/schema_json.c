@@ -37,7 +37,8 @@ grammar_node schema_utf8_edges_node(struct schema_compiler *c, const struct gram
 }
 
 /* The sequences of n bytes from low[] to high[] in order, where all bytes but the first go from 0x80 to 0xBF. */
-static void sequence_edges(struct schema_compiler *c, const uint8_t *low, const uint8_t *high, int n, grammar_node next, struct grammar_edge *edges, size_t *count)
+static void sequence_edges(struct schema_compiler *c, const uint8_t *low, const uint8_t *high, int n, grammar_node next,
+    struct grammar_edge *edges, size_t *count)
 {
     static const uint8_t first[3] = {0x80, 0x80, 0x80}, last[3] = {0xBF, 0xBF, 0xBF};
     struct grammar_edge below[8];
@@ -125,9 +126,12 @@ static grammar_node control_escape(struct schema_compiler *c, uint32_t low, uint
 }
 
 /* The characters low..high of a string in their usual spelling. */
-void schema_character_edges(struct schema_compiler *c, uint32_t low, uint32_t high, grammar_node next, struct grammar_edge *edges, size_t *n)
+void schema_character_edges(
+    struct schema_compiler *c, uint32_t low, uint32_t high, grammar_node next, struct grammar_edge *edges, size_t *n)
 {
-    static const struct { uint8_t character, letter; } simple[] = {{'"', '"'}, {'\\', '\\'}, {8, 'b'}, {9, 't'}, {10, 'n'}, {12, 'f'}, {13, 'r'}};
+    static const struct {
+        uint8_t character, letter;
+    } simple[] = {{'"', '"'}, {'\\', '\\'}, {8, 'b'}, {9, 't'}, {10, 'n'}, {12, 'f'}, {13, 'r'}};
     static const uint32_t plain[][2] = {{0x20, 0x21}, {0x23, 0x5B}, {0x5D, 0x10FFFF}};
     struct grammar_edge escapes[8];
     size_t n_escapes = 0;
@@ -167,7 +171,8 @@ grammar_node schema_string_character(struct schema_compiler *c, grammar_node nex
     /* \uXXXX: a character, or the two halves of one. */
     grammar_node one = hex_digit(c, any, next), two = hex_digit(c, any, one), three = hex_digit(c, any, two);
     grammar_node low_half = grammar_literal(c->b, "\\u", 2, hex_digit(c, "dD", hex_digit(c, "cdefCDEF", two)));
-    grammar_node after_d[2] = {hex_digit(c, "01234567", two), hex_digit(c, "89abAB", hex_digit(c, any, hex_digit(c, any, low_half)))};
+    grammar_node after_d[2] = {
+        hex_digit(c, "01234567", two), hex_digit(c, "89abAB", hex_digit(c, any, hex_digit(c, any, low_half)))};
     grammar_node ways[2] = {hex_digit(c, "0123456789abcefABCEF", three), hex_digit(c, "dD", grammar_choice(c->b, after_d, 2))};
     escapes[k++] = (struct grammar_edge){'u', 'u', grammar_choice(c->b, ways, 2)};
     edges[n++] = (struct grammar_edge){'\\', '\\', schema_utf8_edges_node(c, escapes, k)};
@@ -191,13 +196,17 @@ static void define_numbers(struct schema_compiler *c)
     grammar_node from_one = grammar_byte(b, '1', '9', up_to_digits(c, DIGITS - 1, GRAMMAR_RETURN));
     whole[1] = from_one;
     c->integer = grammar_rule_new(b); /* -0 is left out: few mean it */
-    grammar_rule_define(b, c->integer, grammar_choice(b, (grammar_node[]){whole[0], from_one, grammar_byte(b, '-', '-', from_one)}, 3));
+    grammar_rule_define(
+        b, c->integer, grammar_choice(b, (grammar_node[]){whole[0], from_one, grammar_byte(b, '-', '-', from_one)}, 3));
     grammar_node exponent = grammar_byte(b, '0', '9', up_to_digits(c, 1, GRAMMAR_RETURN));
-    exponent = grammar_choice(b, (grammar_node[]){exponent, grammar_byte(b, '+', '+', exponent), grammar_byte(b, '-', '-', exponent)}, 3);
-    grammar_node tail = grammar_choice(b, (grammar_node[]){GRAMMAR_RETURN, grammar_byte(b, 'e', 'e', exponent), grammar_byte(b, 'E', 'E', exponent)}, 3);
+    exponent = grammar_choice(
+        b, (grammar_node[]){exponent, grammar_byte(b, '+', '+', exponent), grammar_byte(b, '-', '-', exponent)}, 3);
+    grammar_node tail = grammar_choice(
+        b, (grammar_node[]){GRAMMAR_RETURN, grammar_byte(b, 'e', 'e', exponent), grammar_byte(b, 'E', 'E', exponent)}, 3);
     grammar_node fraction = grammar_byte(b, '.', '.', grammar_byte(b, '0', '9', up_to_digits(c, DIGITS - 1, tail)));
     tail = grammar_choice(b, (grammar_node[]){tail, fraction}, 2);
-    grammar_node number = grammar_choice(b, (grammar_node[]){grammar_byte(b, '0', '0', tail), grammar_byte(b, '1', '9', up_to_digits(c, DIGITS - 1, tail))}, 2);
+    grammar_node number = grammar_choice(
+        b, (grammar_node[]){grammar_byte(b, '0', '0', tail), grammar_byte(b, '1', '9', up_to_digits(c, DIGITS - 1, tail))}, 2);
     c->number = grammar_rule_new(b);
     grammar_rule_define(b, c->number, grammar_choice(b, (grammar_node[]){number, grammar_byte(b, '-', '-', number)}, 2));
 }
@@ -210,13 +219,17 @@ static void define_string(struct schema_compiler *c)
     grammar_rule_define(c->b, c->string, grammar_byte(c->b, '"', '"', inside));
 }
 
-/* Items between brackets: any number of one, with commas. item: a function that makes the node of one item, given what follows. */
-static grammar_node listed(struct schema_compiler *c, char open, char close, grammar_node (*item)(struct schema_compiler *, grammar_node))
+/* Items between brackets: any number of one, with commas. item: a function that makes
+ * the node of one item, given what follows. */
+static grammar_node listed(
+    struct schema_compiler *c, char open, char close, grammar_node (*item)(struct schema_compiler *, grammar_node))
 {
-    grammar_node end = grammar_byte(c->b, (uint8_t)close, (uint8_t)close, GRAMMAR_RETURN), ended = schema_space(c, end), behind = grammar_reserve(c->b);
+    grammar_node end = grammar_byte(c->b, (uint8_t)close, (uint8_t)close, GRAMMAR_RETURN), ended = schema_space(c, end),
+                 behind = grammar_reserve(c->b);
     grammar_node more = grammar_byte(c->b, ',', ',', schema_space(c, item(c, behind)));
     grammar_define_choice(c->b, behind, (grammar_node[]){ended, more}, 2);
-    return grammar_byte(c->b, (uint8_t)open, (uint8_t)open, schema_space(c, grammar_choice(c->b, (grammar_node[]){end, item(c, behind)}, 2)));
+    return grammar_byte(
+        c->b, (uint8_t)open, (uint8_t)open, schema_space(c, grammar_choice(c->b, (grammar_node[]){end, item(c, behind)}, 2)));
 }
 
 static grammar_node any_item(struct schema_compiler *c, grammar_node next)
@@ -244,8 +257,12 @@ void schema_common(struct schema_compiler *c)
     grammar_rule_define(b, c->object, listed(c, '{', '}', any_member));
     grammar_rule_define(b, c->array, listed(c, '[', ']', any_item));
     const grammar_node kinds[] = {
-        grammar_call(b, c->string, GRAMMAR_RETURN), grammar_call(b, c->number, GRAMMAR_RETURN), grammar_call(b, c->object, GRAMMAR_RETURN),
-        grammar_call(b, c->array, GRAMMAR_RETURN), grammar_literal(b, "true", 4, GRAMMAR_RETURN), grammar_literal(b, "false", 5, GRAMMAR_RETURN),
+        grammar_call(b, c->string, GRAMMAR_RETURN),
+        grammar_call(b, c->number, GRAMMAR_RETURN),
+        grammar_call(b, c->object, GRAMMAR_RETURN),
+        grammar_call(b, c->array, GRAMMAR_RETURN),
+        grammar_literal(b, "true", 4, GRAMMAR_RETURN),
+        grammar_literal(b, "false", 5, GRAMMAR_RETURN),
         grammar_literal(b, "null", 4, GRAMMAR_RETURN),
     };
     grammar_rule_define(b, c->any, grammar_choice(b, kinds, sizeof kinds / sizeof *kinds));

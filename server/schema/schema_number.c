@@ -22,8 +22,10 @@ static grammar_node digits(struct schema_compiler *c, int n, grammar_node next)
     return next;
 }
 
-/* n digits between those of low and those of high, as numbers. tight_low, tight_high: so far the digits are those of low, of high. */
-static grammar_node between(struct schema_compiler *c, const char *low, const char *high, int n, bool tight_low, bool tight_high, grammar_node next)
+/* n digits between those of low and those of high, as numbers. tight_low,
+ * tight_high: so far the digits are those of low, of high. */
+static grammar_node between(
+    struct schema_compiler *c, const char *low, const char *high, int n, bool tight_low, bool tight_high, grammar_node next)
 {
     if (!tight_low && !tight_high)
         return digits(c, n, next);
@@ -67,7 +69,8 @@ static grammar_node nothing(struct schema_compiler *c, int n_digits)
     return GRAMMAR_RETURN;
 }
 
-/* The whole numbers low..high (not negative) without leading zeros, each followed by what `after` makes for its number of digits. */
+/* The whole numbers low..high (not negative) without leading zeros, each followed by what
+ * `after` makes for its number of digits. */
 static grammar_node whole(struct schema_compiler *c, int64_t low, int64_t high, after_digits *after)
 {
     grammar_node ways[LIMIT_DIGITS + 1];
@@ -104,7 +107,8 @@ static grammar_node point(struct schema_compiler *c, char low, char high, int n_
     int most = MOST_DIGITS - n_digits;
     if (most < 1)
         return GRAMMAR_RETURN;
-    grammar_node fraction = grammar_byte(c->b, '.', '.', grammar_byte(c->b, (uint8_t)low, (uint8_t)high, some_digits(c, low, high, most - 1)));
+    grammar_node fraction =
+        grammar_byte(c->b, '.', '.', grammar_byte(c->b, (uint8_t)low, (uint8_t)high, some_digits(c, low, high, most - 1)));
     return grammar_choice(c->b, (grammar_node[]){GRAMMAR_RETURN, fraction}, 2);
 }
 

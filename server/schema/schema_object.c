@@ -16,7 +16,8 @@ struct object {
     const struct schema_all *all;
     struct name *names; /* [n_names] */
     uint32_t n_names;
-    struct { const struct json_value *keyword; struct dfa set; } patterns[SCHEMA_MOST_PATTERNS]; /* members of all patternProperties */
+    /* Members of all patternProperties. */
+    struct { const struct json_value *keyword; struct dfa set; } patterns[SCHEMA_MOST_PATTERNS];
     uint32_t n_patterns;
 };
 
@@ -49,13 +50,15 @@ static bool collect(struct object *o)
     if (!o->names)
         return schema_out_of_memory(o->c);
     for (int i = 0; i < o->all->n; i++) {
-        const struct json_value *properties = json_get(o->all->items[i].schema, "properties"), *patterns = json_get(o->all->items[i].schema, "patternProperties");
+        const struct json_value *properties = json_get(o->all->items[i].schema, "properties"),
+                                *patterns = json_get(o->all->items[i].schema, "patternProperties");
         for (const struct json_value *p = properties ? properties->first : NULL; p; p = p->next)
             if (!add_name(o, p, p->key, p->key_count, false))
                 return false;
         for (const struct json_value *p = patterns ? patterns->first : NULL; p; p = p->next) {
             if (o->n_patterns == SCHEMA_MOST_PATTERNS)
-                return schema_fail(o->c, p, "'patternProperties' can be enforced for at most %d patterns", (int)SCHEMA_MOST_PATTERNS);
+                return schema_fail(
+                    o->c, p, "'patternProperties' can be enforced for at most %d patterns", (int)SCHEMA_MOST_PATTERNS);
             if (!schema_pattern(o->c, p, p->key, p->key_count, &o->patterns[o->n_patterns].set))
                 return false;
             o->patterns[o->n_patterns++].keyword = p;
@@ -78,7 +81,8 @@ static const struct json_value *get(const struct json_value *object, const char 
     return NULL;
 }
 
-/* The schema of a member: what every item says of it. name: of a declared member, else NULL. matches: which patterns its name matches, by bit. *allowed: false is not among them. */
+/* The schema of a member: what every item says of it. name: of a declared member, else NULL.
+ * matches: which patterns its name matches, by bit. *allowed: false is not among them. */
 static bool member_rule(struct object *o, const struct name *name, uint32_t matches, grammar_rule *rule, bool *allowed)
 {
     struct schema_compiler *c = o->c;
@@ -89,10 +93,12 @@ static bool member_rule(struct object *o, const struct name *name, uint32_t matc
     bool ok = true;
     for (int i = 0; i < o->all->n && ok; i++) {
         const struct json_value *schema = o->all->items[i].schema, *properties = json_get(schema, "properties");
-        const struct json_value *own = name ? get(properties, name->text, name->length) : NULL, *patterns = json_get(schema, "patternProperties");
+        const struct json_value *own = name ? get(properties, name->text, name->length) : NULL,
+                                *patterns = json_get(schema, "patternProperties");
         const struct json_value *additional = json_get(schema, "additionalProperties");
         bool said = own != NULL;
-        ok = schema_step(c, 1 + (properties ? properties->count / 16 : 0)) && (!own || schema_all_add(c, of, own, SCHEMA_NO_PARENT));
+        ok = schema_step(c, 1 + (properties ? properties->count / 16 : 0)) &&
+             (!own || schema_all_add(c, of, own, SCHEMA_NO_PARENT));
         for (uint32_t k = 0; k < o->n_patterns && ok && patterns; k++) {
             bool mine = false;
             for (const struct json_value *p = patterns->first; p && !mine; p = p->next)
@@ -252,11 +258,13 @@ static bool build(struct object *o, grammar_node *out)
 {
     struct schema_compiler *c = o->c;
     struct grammar_builder *b = c->b;
-    grammar_node close = grammar_byte(b, '}', '}', GRAMMAR_RETURN), closed = schema_space(c, close), other, declared = GRAMMAR_NEVER;
+    grammar_node close = grammar_byte(b, '}', '}', GRAMMAR_RETURN), closed = schema_space(c, close), other,
+                 declared = GRAMMAR_NEVER;
     grammar_node behind = grammar_reserve(b);
     if (!other_member(o, behind, &other))
         return false;
-    grammar_define_choice(b, behind, (grammar_node[]){closed, grammar_byte(b, ',', ',', schema_space(c, other))}, other == GRAMMAR_NEVER ? 1 : 2);
+    grammar_define_choice(
+        b, behind, (grammar_node[]){closed, grammar_byte(b, ',', ',', schema_space(c, other))}, other == GRAMMAR_NEVER ? 1 : 2);
     /* From the last declared member to the first: `first` is where no member has been written yet, `more` where one has. */
     grammar_node first = grammar_choice(b, (grammar_node[]){close, other}, 2), more = behind;
     for (uint32_t i = o->n_names; i-- > 0;) {

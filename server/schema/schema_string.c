@@ -7,7 +7,9 @@
 
 #define YEAR "(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
 #define LEAP_YEAR "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
-#define DATE "(?:" YEAR "-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|" LEAP_YEAR "-02-29)"
+#define DATE "(?:" YEAR \
+    "-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|" \
+    LEAP_YEAR "-02-29)"
 #define CLOCK "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 #define TIME CLOCK ":[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-]" CLOCK ")"
 #define LABEL "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -15,7 +17,8 @@
 #define OCTET "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 #define PCHAR "(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
 
-/* RFC 3339 (dates and times; leap seconds are left out), RFC 9562, RFC 5321 with dot-atoms, RFC 2673 (dotted quads), RFC 3986 (absolute, without IPv6 literals). */
+/* RFC 3339 (dates and times; leap seconds are left out), RFC 9562, RFC 5321 with dot-atoms, RFC 2673 (dotted quads),
+ * RFC 3986 (absolute, without IPv6 literals). */
 static const struct {
     const char *name, *pattern;
 } formats[] = {
@@ -25,8 +28,9 @@ static const struct {
     {"uuid", "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"},
     {"email", "^" ATEXT "(?:\\." ATEXT ")*@" LABEL "(?:\\." LABEL ")+$"},
     {"ipv4", "^" OCTET "(?:\\." OCTET "){3}$"},
-    {"uri", "^[A-Za-z][A-Za-z0-9+.-]*:(?://(?:(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*@)?(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+(?::[0-9]{1,5})?(?:/" PCHAR
-            "*)*|/?" PCHAR "+(?:/" PCHAR "*)*)(?:\\?(?:" PCHAR "|[/?])*)?(?:#(?:" PCHAR "|[/?])*)?$"},
+    {"uri", "^[A-Za-z][A-Za-z0-9+.-]*:(?://"
+            "(?:(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*@)?(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+(?::[0-9]{1,5})"
+            "?(?:/" PCHAR "*)*|/?" PCHAR "+(?:/" PCHAR "*)*)(?:\\?(?:" PCHAR "|[/?])*)?(?:#(?:" PCHAR "|[/?])*)?$"},
 };
 
 static const char *format_pattern(const char *name)
@@ -53,7 +57,8 @@ bool schema_dfa(struct schema_compiler *c, const struct json_value *where, enum 
     return true;
 }
 
-bool schema_pattern(struct schema_compiler *c, const struct json_value *where, const char *pattern, size_t length, struct dfa *out)
+bool schema_pattern(
+    struct schema_compiler *c, const struct json_value *where, const char *pattern, size_t length, struct dfa *out)
 {
     struct error problem;
     if (!regex_compile(pattern, length, &c->work, out, &problem))
@@ -80,11 +85,13 @@ static bool narrow(struct schema_compiler *c, const struct json_value *where, st
     return schema_dfa(c, where, r, d);
 }
 
-static bool narrow_by_patterns(struct schema_compiler *c, const struct schema_item *item, bool loose, struct dfa *d, bool *limited)
+static bool narrow_by_patterns(
+    struct schema_compiler *c, const struct schema_item *item, bool loose, struct dfa *d, bool *limited)
 {
     const struct json_value *pattern = json_get(item->schema, "pattern"), *format = json_get(item->schema, "format");
     struct dfa other;
-    if (pattern && (!schema_pattern(c, pattern, pattern->text, pattern->count, &other) || !narrow(c, pattern, d, limited, &other)))
+    if (pattern &&
+        (!schema_pattern(c, pattern, pattern->text, pattern->count, &other) || !narrow(c, pattern, d, limited, &other)))
         return false;
     if (format && !loose) {
         const char *text = format_pattern(format->text);
@@ -94,7 +101,8 @@ static bool narrow_by_patterns(struct schema_compiler *c, const struct schema_it
     return true;
 }
 
-static bool narrow_by_length(struct schema_compiler *c, const struct json_value *where, uint32_t min, uint32_t max, struct dfa *d, bool *limited)
+static bool narrow_by_length(
+    struct schema_compiler *c, const struct json_value *where, uint32_t min, uint32_t max, struct dfa *d, bool *limited)
 {
     struct dfa lengths;
     if (min == 0 && max == DFA_UNLIMITED)

@@ -22,9 +22,13 @@ is() { [ "$1" = "$2" ] || { echo "'$1' instead of '$2'"; return 1; }; }
 at_least() { [ "$1" -ge "$2" ] || { echo "$1 is less than $2"; return 1; }; }
 is_active() { systemctl --quiet is-active local-llm.service; }
 # The guide's own question.
-say_ok='{"model": "qwen2.5-1.5b-instruct", "messages": [{"role": "user", "content": "Say OK"}], "max_tokens": 10, "temperature": 0}'
+say_ok='{"model": "qwen2.5-1.5b-instruct", "messages": [{"role": "user", "content": "Say OK"}],
+    "max_tokens": 10, "temperature": 0}'
 says_ok() { says_ok_at "$url"; }
-says_ok_at() { curl -sS --fail --max-time 60 "$1/v1/chat/completions" -H 'Content-Type: application/json' -d "$say_ok" | grep '"content":"OK"'; }
+says_ok_at() {
+    curl -sS --fail --max-time 60 "$1/v1/chat/completions" -H 'Content-Type: application/json' -d "$say_ok" |
+        grep '"content":"OK"'
+}
 # soon COMMAND...: it succeeds within a minute.
 soon() {
     local i
@@ -39,7 +43,10 @@ has_booted() { at_least 2 "$(systemctl show -p NJobs --value)"; } # this unit's 
 gave_up() { systemctl is-failed --quiet local-llm.service; }
 all_refusals() { cat /tmp/asked.*; sort /tmp/refusals | uniq -c; ! grep -q -v ' 0$' /tmp/asked.*; }
 journal() { journalctl -u local-llm --no-pager -o cat "$@"; }
-low_exposure() { sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p' /tmp/security | awk '{ print; n++; e = $1 } END { exit !(n == 1 && e <= 1.5) }'; }
+low_exposure() {
+    sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p' /tmp/security |
+        awk '{ print; n++; e = $1 } END { exit !(n == 1 && e <= 1.5) }'
+}
 with_dropin() {
     mkdir -p "$dropin"
     printf '[Service]\n%s\n' "$@" >"$dropin/test.conf"
@@ -50,12 +57,16 @@ without_dropin() {
     systemctl daemon-reload
 }
 # Everything that is on the disk but what a running system writes by itself.
-files() { find / -xdev \( -path /proc -o -path /sys -o -path /tmp -o -path /run -o -path /srv -o -path /var/log/journal -o -path '/var/lib/systemd' \) -prune -o -print | sort; }
+files() {
+    find / -xdev \( -path /proc -o -path /sys -o -path /tmp -o -path /run -o -path /srv -o -path /var/log/journal \
+        -o -path /var/lib/systemd \) -prune -o -print | sort
+}
 # group_limit V2-FILE V1-CONTROLLER V1-FILE: what the kernel holds the service to.
 group_limit() {
     local group
     group=$(show ControlGroup)
-    cat "/sys/fs/cgroup$group/$1" 2>/dev/null || cat "/sys/fs/cgroup/unified$group/$1" 2>/dev/null || cat "/sys/fs/cgroup/$2$group/$3"
+    cat "/sys/fs/cgroup$group/$1" 2>/dev/null || cat "/sys/fs/cgroup/unified$group/$1" 2>/dev/null ||
+        cat "/sys/fs/cgroup/$2$group/$3"
 }
 # in_force NAME PATTERN V2-FILE V1-CONTROLLER V1-FILE
 in_force() {
@@ -81,7 +92,8 @@ check active is_active
 check enabled systemctl is-enabled local-llm.service local-llm.socket
 check status-text is "$(show StatusText)" 'serving quern-tiny on 127.0.0.1:8765'
 # With Type=notify "Started" comes when READY=1 does: after the model.
-check ready-after-loading bash -c "journalctl -u local-llm --no-pager -o cat | grep -n -m 3 -E '^listening|^model quern-tiny|^Started ' | cut -c 1-20 | tee /dev/stderr |
+check ready-after-loading bash -c "journalctl -u local-llm --no-pager -o cat |
+    grep -n -m 3 -E '^listening|^model quern-tiny|^Started ' | cut -c 1-20 | tee /dev/stderr |
     tr '\n' ' ' | grep -q 'listening.*model quern-tiny.*Started'"
 check main-pid-listens bash -c "ss -H -ltnp 'sport = :8765' | tee /dev/stderr | grep -q '127.0.0.1:8765 .*quern-server'"
 check only-on-this-machine is "$(ss -H -ltn 'sport = :8765' | awk '{ print $4 }')" 127.0.0.1:8765
@@ -104,7 +116,8 @@ check by-hand-ends-with-0 is "$?" 0
 
 # ---- limits and sandbox, in force ----
 
-check limits is "$(show MemoryMax) $(show MemoryHigh) $(show CPUQuotaPerSecUSec) $(show WatchdogUSec)" '3221225472 2684354560 2s 1min'
+check limits is "$(show MemoryMax) $(show MemoryHigh) $(show CPUQuotaPerSecUSec) $(show WatchdogUSec)" \
+    '3221225472 2684354560 2s 1min'
 in_force memory-max '^3221225472$' memory.max memory memory.limit_in_bytes
 in_force memory-high '^2684354560$' memory.high memory no-such-limit-in-version-1
 in_force cpu-quota '^(200000 100000|200000)$' cpu.max cpu cpu.cfs_quota_us
@@ -120,7 +133,8 @@ systemd-analyze security --no-pager local-llm.service >/tmp/security
 tail -n 1 /tmp/security
 check exposure low_exposure
 check nothing-ignored bash -c '! journalctl -b --no-pager | grep -E "local-llm.*(Unknown|Failed to parse|ignoring|not supported)"'
-# A packet to another address does not leave the unit: no answer comes, where an unfiltered process learns at once that nobody listens.
+# A packet to another address does not leave the unit: no answer comes, where an unfiltered process learns at once that nobody
+# listens.
 ip address add 192.0.2.1/32 dev lo
 with_dropin "ExecStartPost=/bin/bash -c 'exec 3<>/dev/tcp/127.0.0.1/8765'" \
     "ExecStartPost=-/usr/bin/timeout 3 /bin/bash -c '(exec 3<>/dev/tcp/192.0.2.1/80); echo The address 192.0.2.1 was reached.'"
@@ -178,7 +192,8 @@ check starts-when-asked says_ok
 
 # ---- upgrades that fail ----
 
-printf '#!/bin/bash\ncase "$*" in *--version*|*"--port 0"*) exec /srv/quern-server "$@" ;; esac\n%s\n' 'echo "cannot go on" >&2; exit 1' >/srv/broken
+printf '#!/bin/bash\ncase "$*" in *--version*|*"--port 0"*) exec /srv/quern-server "$@" ;; esac\n%s\n' \
+    'echo "cannot go on" >&2; exit 1' >/srv/broken
 chmod +x /srv/broken
 "$install" --upgrade --binary /srv/broken --wait 60 >/tmp/broken 2>&1
 check rolls-back grep 'the old one is back and works' /tmp/broken
@@ -234,7 +249,9 @@ printf '[Timer]\nOnCalendar=\nOnCalendar=*:*:0/5\nAccuracySec=1s\n' >/etc/system
 systemctl daemon-reload
 check timer-enabled systemctl enable --now llm-health-check.timer
 check timer-fires soon grep 'health ok, response ' /var/log/llm-health.log
-check figures grep -E 'status=\S+ up=1 .* rss_bytes=[0-9]+ restarts_per_hour=[0-9]+ oom_kills_per_hour=[0-9]+ http_503_per_minute=' /var/log/llm-metrics.log
+check figures grep -E \
+    'status=\S+ up=1 .* rss_bytes=[0-9]+ restarts_per_hour=[0-9]+ oom_kills_per_hour=[0-9]+ http_503_per_minute=' \
+    /var/log/llm-metrics.log
 check health-check-in-the-journal bash -c 'journalctl -u llm-health-check --no-pager -o cat | grep "^LLM "'
 systemctl stop llm-health-check.timer
 if [ "$memory_v2" = 1 ]; then
@@ -278,7 +295,8 @@ check models-stay test -e /opt/llm-models/quern-tiny-q4_k_m.gguf -a -e /etc/defa
 check port-closed bash -c '! (exec 3<>/dev/tcp/127.0.0.1/8765) 2>/dev/null'
 check installs-over-what-stayed "$install" --binary /srv/quern-server
 systemctl disable --quiet --now llm-health-check.timer
-rm -rf /opt/scripts /etc/systemd/system/llm-health-check.* /etc/logrotate.d/local-llm /var/log/llm-* /var/lib/llm-health /var/lib/logrotate/status
+rm -rf /opt/scripts /etc/systemd/system/llm-health-check.* /etc/logrotate.d/local-llm /var/log/llm-* /var/lib/llm-health \
+    /var/lib/logrotate/status
 systemctl daemon-reload
 check purge "$install" --uninstall --purge
 files >/tmp/files.after

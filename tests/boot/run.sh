@@ -2,10 +2,10 @@
 # Boots a Debian with a real systemd as the first process of namespaces of its own, on this machine's kernel, and runs
 # tests/boot/check-service.sh there.
 #
-# Usage: tests/boot/run.sh QUERN_SERVER [SUITE]. SUITE: bookworm (default), or another release of Debian. Needs root and debootstrap.
-# The Debian is kept in build-boot/SUITE, and each run gets a fresh copy of it in memory (overlayfs). Nothing of this machine is changed: mounts, processes,
-# network, host name and control groups are the namespaces' own. Ends with 77 if that cannot be made here, 1 if the system did not
-# come to the end of its checks.
+# Usage: tests/boot/run.sh QUERN_SERVER [SUITE]. SUITE: bookworm (default), or another release of Debian. Needs root and
+# debootstrap. The Debian is kept in build-boot/SUITE, and each run gets a fresh copy of it in memory (overlayfs). Nothing of
+# this machine is changed: mounts, processes, network, host name and control groups are the namespaces' own. Ends with 77 if that
+# cannot be made here, 1 if the system did not come to the end of its checks.
 #
 # Limits of memory and CPU come from control groups. Where the kernel keeps those controllers in hierarchies of version 1, as
 # containers' hosts may do, the booted system gets them so, and the checks expect what version 1 can do.
@@ -44,7 +44,9 @@ enter_groups() {
                     ! grep -q 'cpu.*memory.*pids' "$root_of/cgroup.subtree_control"; do
                     root_of=${root_of%/*}
                 done
-                for hierarchy in cpu memory pids; do echo "+$hierarchy" >"$root_of/cgroup.subtree_control" || true; done 2>/dev/null
+                for hierarchy in cpu memory pids; do
+                    echo "+$hierarchy" >"$root_of/cgroup.subtree_control" || true
+                done 2>/dev/null
                 place_in "$root_of" || return 1
                 ;;
             *:memory | *:cpu | *:cpuacct | *:cpu,cpuacct | *:pids | *:devices | *:blkio | *:name=systemd)
@@ -62,11 +64,13 @@ boot() {
     local system=$1 work=$2 layout code=0 i
     mount -t tmpfs -o mode=755 tmpfs "$work"
     mkdir "$work/upper" "$work/scratch" "$work/system"
-    mount -t overlay -o "lowerdir=$system,upperdir=$work/upper,workdir=$work/scratch" overlay "$work/system" || cannot "overlayfs is missing"
+    mount -t overlay -o "lowerdir=$system,upperdir=$work/upper,workdir=$work/scratch" overlay "$work/system" ||
+        cannot "overlayfs is missing"
     mkdir "$work/system/srv/log"
     mount --bind "$3" "$work/system/srv/log"
     enter_groups "$work/groups" || cannot "its control groups are not ours to divide"
-    timeout --kill-after=10 "$4" unshare --mount --cgroup --uts --ipc --net --pid --fork --kill-child=KILL "$0" --inside "$work/system" "$layout" || code=$?
+    timeout --kill-after=10 "$4" unshare --mount --cgroup --uts --ipc --net --pid --fork --kill-child=KILL \
+        "$0" --inside "$work/system" "$layout" || code=$?
     # The groups can go when the last process has gone, which a killed one does in its own time.
     for i in "${groups[@]}"; do echo $$ >"${i%/*}/cgroup.procs" || true; done
     for ((i = 0; i < 50; i++)); do
@@ -111,7 +115,8 @@ inside() {
     pivot_root . mnt
     umount -l /mnt
     cd /
-    exec env -i container=quern-boot PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --log-target=journal --show-status=no </dev/null >/dev/null 2>&1
+    exec env -i container=quern-boot PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+        /lib/systemd/systemd --system --log-target=journal --show-status=no </dev/null >/dev/null 2>&1
 }
 
 case ${1:-} in
@@ -133,7 +138,8 @@ if [ ! -e "$system.complete" ]; then
     have debootstrap || cannot "debootstrap is not installed"
     say "Making a Debian ($suite) in $system: a minute or two"
     rm -rf "$system"
-    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,curl,procps,iproute2,logrotate "$suite" "$system" >"$folder/debootstrap.log" 2>&1 || {
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,curl,procps,iproute2,logrotate "$suite" "$system" \
+        >"$folder/debootstrap.log" 2>&1 || {
         tail -n 5 "$folder/debootstrap.log" >&2
         cannot "debootstrap could not make a Debian (is the package mirror reachable?)"
     }

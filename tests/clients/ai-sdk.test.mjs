@@ -26,14 +26,16 @@ const find = (seen) => tool({
 });
 
 test('generateText', async () => {
-  const reply = await generateText({ model: provider('quern-test'), prompt: 'Say OK', temperature: 0, maxOutputTokens: 10, maxRetries: 0 });
+  const reply = await generateText({ model: provider('quern-test'), prompt: 'Say OK', temperature: 0, maxOutputTokens: 10,
+    maxRetries: 0 });
   assert.equal(reply.text, 'OK');
   assert.equal(reply.finishReason, 'stop');
   assert.equal(reply.usage.outputTokens, 1);
 });
 
 test('streamText', async () => {
-  const ask = { model: provider('quern-test'), prompt: 'Tell me a story about a cat and a ball.', temperature: 0, maxOutputTokens: 40, maxRetries: 0 };
+  const ask = { model: provider('quern-test'), prompt: 'Tell me a story about a cat and a ball.', temperature: 0,
+    maxOutputTokens: 40, maxRetries: 0 };
   const whole = await generateText(ask);
   const stream = streamText(ask);
   let text = '', parts = 0;

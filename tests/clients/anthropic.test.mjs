@@ -8,11 +8,13 @@ import { startServer } from './server.mjs';
 const model = 'quern-test';
 const story = [{ role: 'user', content: 'Tell me a story about a cat and a ball.' }];
 const sayOk = { model, max_tokens: 20, messages: [{ role: 'user', content: 'Say OK' }] };
-const findTool = { name: 'find_restaurants', description: 'Find restaurants by location and by category', input_schema: findParameters };
+const findTool = { name: 'find_restaurants', description: 'Find restaurants by location and by category',
+  input_schema: findParameters };
 const find = { model, max_tokens: 200, messages: findMessages, tools: [findTool] };
 let server, client;
 
-const connect = (to, apiKey = 'not-required') => new Anthropic({ baseURL: `http://127.0.0.1:${to.port}`, apiKey, maxRetries: 0, timeout: 120_000 });
+const connect = (to, apiKey = 'not-required') => new Anthropic({ baseURL: `http://127.0.0.1:${to.port}`, apiKey, maxRetries: 0,
+  timeout: 120_000 });
 
 before(async () => {
   server = await startServer('--alias', model, '--temp', '0');
@@ -23,7 +25,8 @@ after(async () => {
 });
 
 test('creates a message', async () => {
-  const message = await client.messages.create({ ...sayOk, system: [{ type: 'text', text: 'You are a helpful assistant.', cache_control: { type: 'ephemeral' } }] });
+  const message = await client.messages.create(
+    { ...sayOk, system: [{ type: 'text', text: 'You are a helpful assistant.', cache_control: { type: 'ephemeral' } }] });
   assert.match(message.id, /^msg_/);
   assert.equal(message.role, 'assistant');
   assert.equal(message.model, model);
@@ -46,8 +49,10 @@ test('streams events', async () => {
   const events = [];
   for await (const event of await client.messages.create({ ...ask, stream: true })) events.push(event);
   const types = events.map((event) => event.type).filter((type, i, all) => type !== all[i - 1]);
-  assert.deepEqual(types, ['message_start', 'content_block_start', 'content_block_delta', 'content_block_stop', 'message_delta', 'message_stop']);
-  assert.equal(events.filter((event) => event.type === 'content_block_delta').map((event) => event.delta.text).join(''), whole.content[0].text);
+  assert.deepEqual(types, ['message_start', 'content_block_start', 'content_block_delta', 'content_block_stop', 'message_delta',
+    'message_stop']);
+  assert.equal(events.filter((event) => event.type === 'content_block_delta').map((event) => event.delta.text).join(''),
+    whole.content[0].text);
   assert.equal(events.at(-2).delta.stop_reason, 'max_tokens');
   assert.equal(events.at(-2).usage.output_tokens, 30);
 });
@@ -81,7 +86,8 @@ test('a tool is used, and its result sent back', async () => {
 test("the client's tool runner goes round by itself", async () => {
   const asked = [];
   const runner = client.beta.messages.toolRunner({
-    ...find, max_iterations: 2, tools: [{ ...findTool, type: 'custom', parse: (input) => input, run: (input) => { asked.push(input); return '{"name": "El Sol"}'; } }],
+    ...find, max_iterations: 2, tools: [{ ...findTool, type: 'custom', parse: (input) => input,
+      run: (input) => { asked.push(input); return '{"name": "El Sol"}'; } }],
   });
   const last = await runner;
   assert.ok(asked.length >= 1);
@@ -110,17 +116,22 @@ test('errors are of the right class and type', async () => {
     return true;
   });
   await rejects(client.messages.create({ ...sayOk, temperature: 9 }), BadRequestError, 400, 'invalid_request_error');
-  await rejects(client.messages.create({ ...sayOk, thinking: { type: 'enabled', budget_tokens: 1024 } }), BadRequestError, 400, 'invalid_request_error');
-  await rejects(client.messages.create({ ...sayOk, messages: [{ role: 'user', content: [{ type: 'image', source: { type: 'base64', media_type: 'image/png', data: '' } }] }] }),
+  await rejects(client.messages.create({ ...sayOk, thinking: { type: 'enabled', budget_tokens: 1024 } }), BadRequestError, 400,
+    'invalid_request_error');
+  const image = { type: 'image', source: { type: 'base64', media_type: 'image/png', data: '' } };
+  await rejects(client.messages.create({ ...sayOk, messages: [{ role: 'user', content: [image] }] }), BadRequestError, 400,
+    'invalid_request_error');
+  await rejects(client.messages.create({ ...sayOk, messages: [{ role: 'user', content: 'word '.repeat(5000) }] }),
     BadRequestError, 400, 'invalid_request_error');
-  await rejects(client.messages.create({ ...sayOk, messages: [{ role: 'user', content: 'word '.repeat(5000) }] }), BadRequestError, 400, 'invalid_request_error');
   await rejects(client.messages.batches.list(), NotFoundError, 404, 'not_found_error');
-  await rejects(client.messages.create({ ...sayOk, temperature: 9, stream: true }), BadRequestError, 400, 'invalid_request_error');
+  await rejects(client.messages.create({ ...sayOk, temperature: 9, stream: true }), BadRequestError, 400,
+    'invalid_request_error');
   const guarded = await startServer('--api-key', 'sesame');
   try {
     await rejects(connect(guarded, 'wrong').messages.create(sayOk), AuthenticationError, 401, 'authentication_error');
     assert.equal((await connect(guarded, 'sesame').messages.create({ ...sayOk, temperature: 0 })).content[0].text, 'OK');
-    const token = new Anthropic({ baseURL: `http://127.0.0.1:${guarded.port}`, authToken: 'sesame', apiKey: null, maxRetries: 0 });
+    const token = new Anthropic({ baseURL: `http://127.0.0.1:${guarded.port}`, authToken: 'sesame', apiKey: null,
+      maxRetries: 0 });
     assert.equal((await token.messages.create({ ...sayOk, temperature: 0 })).content[0].text, 'OK');
   } finally {
     assert.equal(await guarded.stop(), 0);
@@ -131,7 +142,8 @@ test('a full queue is an overload that the client may try again', async () => {
   const small = await startServer('--queue', '1', '-np', '1');
   try {
     const busy = connect(small);
-    const asks = Array.from({ length: 12 }, () => busy.messages.create({ model, max_tokens: 200, messages: story, temperature: 1 }).then(() => null, (error) => error));
+    const asks = Array.from({ length: 12 },
+      () => busy.messages.create({ model, max_tokens: 200, messages: story, temperature: 1 }).then(() => null, (error) => error));
     const errors = (await Promise.all(asks)).filter(Boolean);
     assert.ok(errors.length > 0 && errors.length < 12);
     for (const error of errors) {

@@ -10,7 +10,8 @@ let server, fields;
 
 before(async () => {
   server = await startServer('--alias', 'quern-test');
-  fields = { model: 'quern-test', apiKey: 'not-required', temperature: 0, maxRetries: 0, configuration: { baseURL: server.baseURL } };
+  fields = { model: 'quern-test', apiKey: 'not-required', temperature: 0, maxRetries: 0,
+    configuration: { baseURL: server.baseURL } };
 });
 after(async () => {
   assert.equal(await server.stop(), 0, server.stderr());
@@ -50,7 +51,8 @@ for (const streaming of [false, true]) {
     const [call] = reply.tool_calls;
     assert.equal(call.name, 'find_restaurants');
     assert.equal(call.args.city, 'San Jose');
-    const next = await chat.invoke([question, reply, new ToolMessage({ tool_call_id: call.id, content: '[{"restaurant_name": "El Sol"}]' })]);
+    const next = await chat.invoke(
+      [question, reply, new ToolMessage({ tool_call_id: call.id, content: '[{"restaurant_name": "El Sol"}]' })]);
     assert.ok(next.content.length > 0 || next.tool_calls.length > 0);
   });
 }

@@ -144,7 +144,8 @@ test('a wrong parameter is a BadRequestError that names it', async () => {
 
 test('a prompt beyond the context is a BadRequestError with both numbers', async () => {
   const content = 'word '.repeat(5000);
-  await assert.rejects(client.chat.completions.create({ model: 'quern-test', messages: [{ role: 'user', content }] }), (error) => {
+  await assert.rejects(client.chat.completions.create({ model: 'quern-test', messages: [{ role: 'user', content }] }),
+    (error) => {
     assert.ok(error instanceof BadRequestError);
     assert.equal((error.message.replace(/^400 /, '').match(/\d+/g) ?? []).length >= 2, true, error.message);
     return true;
@@ -163,7 +164,8 @@ test('an address that does not exist is a NotFoundError', async () => {
 test('an aborted stream ends, and the server goes on', async () => {
   const controller = new AbortController();
   const stream = await client.chat.completions.create(
-    { model: 'quern-test', messages: story, max_tokens: 900, temperature: 1, seed: 1, stream: true }, { signal: controller.signal });
+    { model: 'quern-test', messages: story, max_tokens: 900, temperature: 1, seed: 1, stream: true },
+    { signal: controller.signal });
   let received = 0;
   try {
     for await (const chunk of stream) {
@@ -193,7 +195,8 @@ test('the key is checked when the server has one', async () => {
   try {
     const withKey = (apiKey) => new OpenAI({ baseURL: guarded.baseURL, apiKey, maxRetries: 0 });
     await assert.rejects(withKey('wrong').chat.completions.create({ model: 'x', messages: sayOk }), AuthenticationError);
-    const reply = await withKey('sesame').chat.completions.create({ model: 'x', messages: sayOk, max_tokens: 10, temperature: 0 });
+    const reply = await withKey('sesame').chat.completions.create(
+      { model: 'x', messages: sayOk, max_tokens: 10, temperature: 0 });
     assert.equal(reply.choices[0].message.content, 'OK');
   } finally {
     assert.equal(await guarded.stop(), 0);

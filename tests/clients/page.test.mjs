@@ -48,7 +48,8 @@ before(async () => {
   // One thread without vector instructions: an answer that can be watched, and stopped.
   server = await startSlow('--alias', 'quern-page', '--metrics');
   profile = mkdtempSync(join(tmpdir(), 'quern-page-'));
-  browser = await chromium.launch({ executablePath: browserPath, env: { ...process.env, HOME: profile }, args: ['--no-sandbox', '--disable-gpu',
+  browser = await chromium.launch({ executablePath: browserPath, env: { ...process.env, HOME: profile },
+    args: ['--no-sandbox', '--disable-gpu',
     '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'] });
 });
 after(async () => {
@@ -65,7 +66,9 @@ beforeEach(async () => {
 afterEach(async () => {
   if (skip) return;
   assert.deepEqual(problems, [], 'the page and its policy agree');
-  for (const url of requests) assert.ok(url.startsWith('http://127.0.0.1:') || url.startsWith('data:'), `${url} leaves the origin`);
+  for (const url of requests) {
+    assert.ok(url.startsWith('http://127.0.0.1:') || url.startsWith('data:'), `${url} leaves the origin`);
+  }
   await Promise.all(browser.contexts().map((context) => context.close()));
 });
 
@@ -125,7 +128,8 @@ test('everything can be done with the keyboard', settings, async () => {
     await page.keyboard.press('Shift+Tab');
     order.push(await focused());
   }
-  assert.deepEqual(order, ['Write a haiku about rain.', 'What is a quern?', 'Tell me a story about a cat and a ball.', 'log', 'open-settings', 'new']);
+  assert.deepEqual(order, ['Write a haiku about rain.', 'What is a quern?', 'Tell me a story about a cat and a ball.', 'log',
+    'open-settings', 'new']);
   // Settings: opened, filled in and saved without a mouse; the focus comes back.
   await page.keyboard.press('Tab');
   await page.keyboard.press('Enter');
@@ -227,7 +231,8 @@ test('light and dark follow the system, and text can be read in both', settings,
     // The contrast of every text that is seen with what is behind it (WCAG 2.1, 1.4.3): at least 4.5.
     const poor = await page.evaluate(() => {
       const parse = (color) => color.match(/[\d.]+/g).map(Number);
-      const luminance = (rgb) => rgb.slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+      const luminance = (rgb) => rgb.slice(0, 3).map((v) => v / 255)
+        .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
         .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
       const behind = (e) => {
         for (; e; e = e.parentElement) {
@@ -342,7 +347,10 @@ test('a busy server can be asked again', settings, async () => {
       method: 'POST', signal: stopper.signal, headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ messages: [{ role: 'user', content: 'Tell me a story.' }], stream: true }),
     });
-    const metric = async (name) => Number(new RegExp(`^quern:${name} (.*)$`, 'm').exec(await (await fetch(base + '/metrics')).text())[1]);
+    const metric = async (name) => {
+      const page = await (await fetch(base + '/metrics')).text();
+      return Number(new RegExp(`^quern:${name} (.*)$`, 'm').exec(page)[1]);
+    };
     await story();
     while (await metric('requests_processing') !== 1) ;
     await story();
@@ -367,7 +375,8 @@ test('a server that is still loading is waited for', settings, async () => {
   const gate = http.createServer((request, response) => {
     if (loading && request.url !== '/') {
       response.writeHead(503, { 'content-type': 'application/json', 'retry-after': '1' })
-        .end('{"error":{"message":"The model is still being loaded.","type":"server_error","param":null,"code":"model_loading"}}');
+        .end(
+          '{"error":{"message":"The model is still being loaded.","type":"server_error","param":null,"code":"model_loading"}}');
       return;
     }
     request.pipe(http.request(

@@ -13,7 +13,8 @@ const find = {
   model,
   input: findMessages,
   tools: [{
-    type: 'function', name: 'find_restaurants', description: 'Find restaurants by location and by category', parameters: findParameters, strict: false,
+    type: 'function', name: 'find_restaurants', description: 'Find restaurants by location and by category',
+      parameters: findParameters, strict: false,
   }],
 };
 let server, client;
@@ -27,7 +28,8 @@ after(async () => {
 });
 
 test('creates a response', async () => {
-  const response = await client.responses.create({ model, instructions: 'You are a helpful assistant.', input: 'Say OK', store: false });
+  const response = await client.responses.create({ model, instructions: 'You are a helpful assistant.', input: 'Say OK',
+    store: false });
   assert.match(response.id, /^resp_/);
   assert.equal(response.status, 'completed');
   assert.equal(response.output_text, 'OK');
@@ -50,9 +52,11 @@ test('streams every event of the life cycle', async () => {
   for await (const event of await client.responses.create({ ...ask, stream: true })) events.push(event);
   assert.deepEqual(events.map((event) => event.sequence_number), events.map((_, i) => i));
   const types = events.map((event) => event.type).filter((type, i, all) => type !== all[i - 1]);
-  assert.deepEqual(types, ['response.created', 'response.in_progress', 'response.output_item.added', 'response.content_part.added', 'response.output_text.delta',
+  assert.deepEqual(types, ['response.created', 'response.in_progress', 'response.output_item.added',
+    'response.content_part.added', 'response.output_text.delta',
     'response.output_text.done', 'response.content_part.done', 'response.output_item.done', 'response.incomplete']);
-  assert.equal(events.filter((event) => event.type === 'response.output_text.delta').map((event) => event.delta).join(''), whole.output_text);
+  assert.equal(events.filter((event) => event.type === 'response.output_text.delta').map((event) => event.delta).join(''),
+    whole.output_text);
 });
 
 test("the client's own stream helper assembles the same response", async () => {
@@ -72,7 +76,8 @@ test('a call, and its result sent back with all that came', async () => {
   assert.equal(call.name, 'find_restaurants');
   assert.equal(JSON.parse(call.arguments).city, 'San Jose');
   const next = await client.responses.create({
-    ...find, input: [...findMessages, ...response.output, { type: 'function_call_output', call_id: call.call_id, output: '{"name": "El Sol"}' }], max_output_tokens: 60,
+    ...find, input: [...findMessages, ...response.output, { type: 'function_call_output', call_id: call.call_id,
+      output: '{"name": "El Sol"}' }], max_output_tokens: 60,
   });
   assert.equal(next.output[0].type, 'message');
   assert.ok(next.output_text.length > 0);
@@ -91,14 +96,17 @@ test('the stream helper puts the same call together', async () => {
 });
 
 test('structured output through zod is what the schema says', async () => {
-  const format = zodTextFormat(z.object({ name: z.string().max(12), size: z.enum(['small', 'large']), tags: z.array(z.string().max(6)).max(2) }), 'thing');
-  const response = await client.responses.parse({ model, input: story, text: { format }, temperature: 1, max_output_tokens: 300 });
+  const format = zodTextFormat(z.object({ name: z.string().max(12), size: z.enum(['small', 'large']),
+    tags: z.array(z.string().max(6)).max(2) }), 'thing');
+  const response = await client.responses.parse({ model, input: story, text: { format }, temperature: 1,
+    max_output_tokens: 300 });
   assert.equal(response.status, 'completed');
   assert.ok(['small', 'large'].includes(response.output_parsed.size));
 });
 
 test('a tool that must be called is called', async () => {
-  const response = await client.responses.create({ ...find, input: 'Say OK', tool_choice: { type: 'function', name: 'find_restaurants' }, max_output_tokens: 200 });
+  const response = await client.responses.create({ ...find, input: 'Say OK',
+    tool_choice: { type: 'function', name: 'find_restaurants' }, max_output_tokens: 200 });
   assert.equal(response.output[0].type, 'function_call');
   assert.deepEqual(Object.keys(JSON.parse(response.output[0].arguments)).slice(0, 2), ['city', 'cuisine']);
 });

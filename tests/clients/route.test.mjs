@@ -5,7 +5,8 @@ import { createRouter, decide, estimateTokens } from '../../config/routing/route
 import { startServer } from './server.mjs';
 
 const sayOk = { messages: [{ role: 'user', content: 'Say OK' }], max_tokens: 10, temperature: 0 };
-const story = { messages: [{ role: 'user', content: 'Tell me a story about a cat and a ball.' }], max_tokens: 300, temperature: 1, seed: 3 };
+const story = { messages: [{ role: 'user', content: 'Tell me a story about a cat and a ball.' }], max_tokens: 300, temperature: 1,
+  seed: 3 };
 const utility = { type: 'log-parsing' };
 let cloud;
 
@@ -15,7 +16,8 @@ after(async () => { assert.equal(await cloud.stop(), 0, cloud.stderr()); });
 const at = (server, model, more) => ({ baseURL: server.baseURL, model, ...more });
 function route(local, more = {}, localMore = {}) {
   const log = [];
-  const router = createRouter({ local: at(local, 'local', localMore), cloud: at(cloud, 'cloud'), freshMs: 0, log: (line) => log.push(line), ...more });
+  const router = createRouter({ local: at(local, 'local', localMore), cloud: at(cloud, 'cloud'), freshMs: 0,
+    log: (line) => log.push(line), ...more });
   return Object.assign(router, { log });
 }
 async function withLocal(flags, run) {
@@ -48,7 +50,8 @@ async function collect(stream) {
 
 test('the rules', () => {
   for (const [task, target] of [
-    [{ type: 'code-review' }, 'local'], [{ type: 'simple-qa', tokens: 2000 }, 'local'], [{ type: 'log-parsing', tokens: 1500 }, 'local'],
+    [{ type: 'code-review' }, 'local'], [{ type: 'simple-qa', tokens: 2000 }, 'local'],
+    [{ type: 'log-parsing', tokens: 1500 }, 'local'],
     [{ tokens: 499 }, 'local'], [{ tokens: 500 }, 'cloud'], [{ tokens: 2001, type: 'code-review' }, 'cloud'],
     [{ priority: 'high', type: 'simple-qa', tokens: 10 }, 'cloud'], [{ type: 'complex-reasoning', tokens: 10 }, 'cloud'],
     [{ type: 'poetry' }, 'cloud'], [{ priority: 'low', tokens: 10 }, 'local'], [{}, 'cloud'],
@@ -58,7 +61,8 @@ test('the rules', () => {
   }
   assert.match(decide({ type: 'code-review' }, false).reason, /down/);
   assert.ok(estimateTokens(sayOk) >= 12 && estimateTokens(sayOk) < 30);
-  assert.ok(estimateTokens({ messages: [{ role: 'user', content: [{ type: 'text', text: 'x'.repeat(6001) }] }, { role: 'assistant' }] }) > 2000);
+  assert.ok(estimateTokens({ messages: [{ role: 'user', content: [{ type: 'text', text: 'x'.repeat(6001) }] },
+    { role: 'assistant' }] }) > 2000);
 });
 
 test('tasks go where the rules say', () => withLocal([], async (local) => {
@@ -87,7 +91,8 @@ test('local is down, and comes back', async () => {
 });
 
 // One at a time and several waiting: whenever the kill comes, there is somebody in the middle.
-test('killed in the middle of requests, the other one answers them', () => withLocal(['--metrics', '--parallel', '1'], async (local) => {
+test('killed in the middle of requests, the other one answers them',
+  () => withLocal(['--metrics', '--parallel', '1'], async (local) => {
   const router = route(local);
   const asked = Array.from({ length: 6 }, (_, seed) => router.chat(utility, { ...story, max_tokens: 900, seed }));
   await busy(local);
@@ -100,9 +105,11 @@ test('killed in the middle of requests, the other one answers them', () => withL
   assert.equal(router.log.length, moved.length);
 }));
 
-test('killed before its stream has any text, the other one streams', () => withLocal(['--metrics', '--parallel', '1'], async (local) => {
+test('killed before its stream has any text, the other one streams',
+  () => withLocal(['--metrics', '--parallel', '1'], async (local) => {
   const router = route(local);
-  const first = Array.from({ length: 6 }, (_, seed) => collect(router.stream(utility, { ...story, max_tokens: 900, seed })).catch((error) => error));
+  const first = Array.from({ length: 6 }, (_, seed) => collect(router.stream(utility, { ...story, max_tokens: 900, seed }))
+    .catch((error) => error));
   await busy(local);
   const waiting = collect(router.stream(utility, sayOk)); // in the queue behind them
   await pause(20);
@@ -180,5 +187,7 @@ test('an abort reaches the server and is not taken for a failure', () => withLoc
   await assert.rejects(asked, /changed my mind/);
   await assert.rejects(router.chat(utility, sayOk, { signal: controller.signal }), /changed my mind/);
   for await (const chunk of router.stream(utility, { ...story, max_tokens: 900 })) if (chunk.choices[0]?.delta?.content) break;
-  for (const end = Date.now() + 20_000; (local.stderr().match(/client gone/g) ?? []).length < 2; await pause(20)) assert.ok(Date.now() < end, local.stderr());
+  for (const end = Date.now() + 20_000; (local.stderr().match(/client gone/g) ?? []).length < 2; await pause(20)) {
+    assert.ok(Date.now() < end, local.stderr());
+  }
 }));

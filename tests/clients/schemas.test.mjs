@@ -1,4 +1,5 @@
-// 300 schemas, five samples of each at temperature 1.5: what ends by itself must be valid by ajv, an independent validator; and what cannot be enforced must be refused.
+// 300 schemas, five samples of each at temperature 1.5: what ends by itself must be valid by ajv, an independent validator;
+// and what cannot be enforced must be refused.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
@@ -85,7 +86,8 @@ test('a stream says the same as a whole answer, and ends in stop', async () => {
 test('every setting of the sampler obeys', async () => {
   const { schema } = valid.find((entry) => entry.name === 'classification');
   const validate = ajv.compile(schema);
-  for (const more of [{ temperature: 0 }, { top_k: 1 }, { top_k: 40 }, { top_p: 0.1 }, { min_p: 0.5 }, { frequency_penalty: 2, presence_penalty: 2 },
+  for (const more of [{ temperature: 0 }, { top_k: 1 }, { top_k: 40 }, { top_p: 0.1 }, { min_p: 0.5 },
+    { frequency_penalty: 2, presence_penalty: 2 },
     { repetition_penalty: 5 }, { logit_bias: { 0: 100, 1: 100 } }, { logprobs: true, top_logprobs: 3 }, { n: 3 }]) {
     const { status, body } = await ask(schema, 3, more);
     assert.equal(status, 200, body);
@@ -97,10 +99,12 @@ test('every setting of the sampler obeys', async () => {
 test('tools that must be called are called with valid arguments; strict ones too', async () => {
   const { schema } = valid.find((entry) => entry.name === 'person');
   const validate = ajv.compile(schema);
-  const tools = [{ type: 'function', function: { name: 'save_person', strict: true, parameters: schema } }, { type: 'function', function: { name: 'other' } }];
+  const tools = [{ type: 'function', function: { name: 'save_person', strict: true, parameters: schema } },
+    { type: 'function', function: { name: 'other' } }];
   for (const choice of ['required', { type: 'function', function: { name: 'save_person' } }])
     for (let seed = 0; seed < 5; seed++) {
-      const { status, body } = await ask(undefined, seed, { tools, tool_choice: choice, response_format: undefined, max_tokens: 250 });
+      const { status, body } = await ask(undefined, seed, { tools, tool_choice: choice, response_format: undefined,
+        max_tokens: 250 });
       assert.equal(status, 200, body);
       const { message, finish_reason: reason } = JSON.parse(body).choices[0];
       if (reason === 'length') continue;
@@ -112,7 +116,8 @@ test('tools that must be called are called with valid arguments; strict ones too
       }
       if (choice !== 'required') assert.deepEqual(message.tool_calls.map((call) => call.function.name), ['save_person']);
     }
-  const wrong = await ask(undefined, 1, { response_format: undefined, tool_choice: 'required', tools: [{ type: 'function', function: { name: 'f', parameters: { type: 'object', not: {} } } }] });
+  const wrong = await ask(undefined, 1, { response_format: undefined, tool_choice: 'required',
+    tools: [{ type: 'function', function: { name: 'f', parameters: { type: 'object', not: {} } } }] });
   assert.equal(wrong.status, 400);
   assert.equal(JSON.parse(wrong.body).error.param, 'tools[0].function.parameters');
 });

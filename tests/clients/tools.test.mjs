@@ -1,4 +1,5 @@
-// The official openai client where it goes beyond a plain chat: tools and its runner, several answers, log probabilities, text completions.
+// The official openai client where it goes beyond a plain chat: tools and its runner, several answers, log probabilities,
+// text completions.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import OpenAI, { BadRequestError } from 'openai';
@@ -76,7 +77,8 @@ for (const stream of [false, true]) {
 }
 
 test('tool_choice none leaves the tools alone', async () => {
-  const reply = await client.chat.completions.create({ model: 'quern-test', messages: findMessages, tools: [findTool], tool_choice: 'none' });
+  const reply = await client.chat.completions.create({ model: 'quern-test', messages: findMessages, tools: [findTool],
+    tool_choice: 'none' });
   assert.equal(reply.choices[0].finish_reason, 'stop');
   assert.equal(reply.choices[0].message.tool_calls, undefined);
   assert.ok(reply.choices[0].message.content.length > 0);
@@ -113,7 +115,9 @@ test('text completions', async () => {
   assert.equal(whole.choices[0].text, ', there was a little boy named');
   assert.equal(whole.choices[0].logprobs.tokens.join(''), whole.choices[0].text);
   const texts = ['', ''];
-  for await (const chunk of await client.completions.create({ ...ask, stream: true })) texts[chunk.choices[0].index] += chunk.choices[0].text;
+  for await (const chunk of await client.completions.create({ ...ask, stream: true })) {
+    texts[chunk.choices[0].index] += chunk.choices[0].text;
+  }
   assert.deepEqual(texts, whole.choices.map((choice) => choice.text));
   await assert.rejects(client.completions.create({ model: 'quern-test', prompt: 'a', suffix: 'b' }),
     (error) => error instanceof BadRequestError && error.param === 'suffix');

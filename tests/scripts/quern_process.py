@@ -28,7 +28,8 @@ def _ptrace(request, pid, data=0):
 
 
 class Quern:
-    """A quern-server with the shipped model (or `model`) on a free port (or on `port`). hold_loading keeps it loading until release()."""
+    """A quern-server with the shipped model (or `model`) on a free port (or on `port`).
+    hold_loading keeps it loading until release()."""
 
     def __init__(self, *flags, model=MODEL, port=0, ready=True, hold_loading=False, env=None):
         # A wrong key in the developer's environment must not get into the tests.

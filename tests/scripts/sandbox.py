@@ -1,6 +1,6 @@
-"""A systemd unit's sandbox without systemd: the file system's view, capabilities and user through bubblewrap, and the system calls
-through seccomp filters as systemd.exec(5) describes them, built from the unit's own lines. What needs a cgroup (memory, CPU, IPAddressDeny) is
-not imitated."""
+"""A systemd unit's sandbox without systemd: the file system's view, capabilities and user through bubblewrap, and the system
+calls through seccomp filters as systemd.exec(5) describes them, built from the unit's own lines. What needs a cgroup (memory,
+CPU, IPAddressDeny) is not imitated."""
 import errno
 import platform
 import re
@@ -61,7 +61,8 @@ class Unit:
 
 def group(name):
     """The system calls of a group such as @file-system."""
-    text = subprocess.run(['systemd-analyze', '--no-pager', 'syscall-filter', name], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(['systemd-analyze', '--no-pager', 'syscall-filter', name], capture_output=True, text=True,
+                          check=True).stdout
     names = set()
     for line in text.splitlines()[1:]:
         word = line.split('#')[0].strip()
@@ -79,7 +80,8 @@ def allowed_calls(unit):
 
 
 def call_numbers():
-    text = subprocess.run(['cc', '-E', '-dM', '-'], input='#include <asm/unistd.h>\n', capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(['cc', '-E', '-dM', '-'], input='#include <asm/unistd.h>\n', capture_output=True, text=True,
+                          check=True).stdout
     return {m.group(1): m.group(2) for m in re.finditer(r'^#define __NR_(\w+) (.+)$', text, re.M)}
 
 
@@ -127,18 +129,21 @@ class Filters:
         return program + instruction(RETURN, otherwise)
 
     def on_bits(self, name, n, mask, value, verdict):
-        return (self.begin() + instruction(EQUAL, self.numbers[name], 0, 4) + instruction(LOAD, argument(n)) + instruction(AND, mask) +
-                instruction(EQUAL, value, 0, 1) + instruction(RETURN, verdict) + instruction(RETURN, ALLOW))
+        return (self.begin() + instruction(EQUAL, self.numbers[name], 0, 4) + instruction(LOAD, argument(n)) +
+                instruction(AND, mask) + instruction(EQUAL, value, 0, 1) + instruction(RETURN, verdict) +
+                instruction(RETURN, ALLOW))
 
     def any_bit(self, name, n, mask, verdict):
-        return (self.begin() + instruction(EQUAL, self.numbers[name], 0, 4) + instruction(LOAD, argument(n)) + instruction(AND, mask) +
-                instruction(EQUAL, 0, 1, 0) + instruction(RETURN, verdict) + instruction(RETURN, ALLOW))
+        return (self.begin() + instruction(EQUAL, self.numbers[name], 0, 4) + instruction(LOAD, argument(n)) +
+                instruction(AND, mask) + instruction(EQUAL, 0, 1, 0) + instruction(RETURN, verdict) + instruction(RETURN, ALLOW))
 
     def always(self, name, number):
-        return self.begin() + instruction(EQUAL, self.numbers[name], 0, 1) + instruction(RETURN, denied(number)) + instruction(RETURN, ALLOW)
+        return (self.begin() + instruction(EQUAL, self.numbers[name], 0, 1) + instruction(RETURN, denied(number)) +
+                instruction(RETURN, ALLOW))
 
     def families(self, families):
-        program = self.begin() + instruction(EQUAL, self.numbers['socket'], 1, 0) + instruction(RETURN, ALLOW) + instruction(LOAD, argument(0))
+        program = self.begin() + instruction(EQUAL, self.numbers['socket'], 1, 0) + instruction(RETURN, ALLOW)
+        program += instruction(LOAD, argument(0))
         for family in families:
             program += instruction(EQUAL, family, 0, 1) + instruction(RETURN, ALLOW)
         return program + instruction(RETURN, denied(errno.EAFNOSUPPORT))
@@ -148,15 +153,19 @@ class Sandbox:
     """Runs commands as the unit would. binds: {path inside: (path outside, may write)}."""
 
     def __init__(self, unit, binds):
-        for key, value in {'ProtectSystem': 'strict', 'ProtectHome': 'yes', 'PrivateTmp': 'yes', 'PrivateDevices': 'yes', 'NoNewPrivileges': 'yes',
-                           'CapabilityBoundingSet': '', 'PrivateIPC': 'yes', 'ProtectHostname': 'yes', 'DynamicUser': 'yes'}.items():
+        for key, value in {'ProtectSystem': 'strict', 'ProtectHome': 'yes', 'PrivateTmp': 'yes', 'PrivateDevices': 'yes',
+                           'NoNewPrivileges': 'yes',
+                           'CapabilityBoundingSet': '', 'PrivateIPC': 'yes', 'ProtectHostname': 'yes',
+                           'DynamicUser': 'yes'}.items():
             assert unit.one(key) == value, f'{key} is not what this sandbox imitates'
         self.files = []
-        self.arguments = ['bwrap', '--unshare-user', '--uid', '61184', '--gid', '61184', '--unshare-ipc', '--unshare-uts', '--cap-drop', 'ALL', '--die-with-parent',
+        self.arguments = ['bwrap', '--unshare-user', '--uid', '61184', '--gid', '61184', '--unshare-ipc', '--unshare-uts',
+                          '--cap-drop', 'ALL', '--die-with-parent',
                           '--tmpfs', '/', '--ro-bind', '/usr', '/usr', '--ro-bind', '/etc', '/etc']
         for link in ('bin', 'lib', 'lib64', 'sbin'):
             self.arguments += ['--symlink', f'usr/{link}', f'/{link}']
-        self.arguments += ['--dev', '/dev', '--proc', '/proc', '--tmpfs', '/tmp', '--tmpfs', '/var/tmp', '--dir', '/root', '--dir', '/home']
+        self.arguments += ['--dev', '/dev', '--proc', '/proc', '--tmpfs', '/tmp', '--tmpfs', '/var/tmp', '--dir', '/root',
+                           '--dir', '/home']
         for inside, (outside, may_write) in binds.items():
             self.arguments += ['--bind' if may_write else '--ro-bind', str(outside), inside]
         self.arguments += ['--remount-ro', '/']

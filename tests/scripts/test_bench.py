@@ -41,7 +41,8 @@ class Bench(unittest.TestCase):
         done = self.bench("-m", MODEL, *QUICK, "-t", "2", "-d", "33", "--json")
         self.assertEqual((done.returncode, done.stderr), (0, b""))
         r = json.loads(done.stdout)
-        self.assertEqual(list(r), ["version", "model", "machine", "repetitions", "batch_size", "read", "prefill", "decode", "sweep", "profile", "compare"])
+        self.assertEqual(list(r), ["version", "model", "machine", "repetitions", "batch_size", "read", "prefill", "decode",
+                                   "sweep", "profile", "compare"])
         self.assertEqual((r["sweep"], r["profile"], r["compare"]), (None, None, None))
         self.assertEqual(r["model"]["name"], "quern-tiny")
         self.assertEqual(r["model"]["source"], MODEL)
@@ -61,7 +62,8 @@ class Bench(unittest.TestCase):
         self.assertLessEqual(r["decode"]["weight_bytes_per_token"], r["model"]["tensor_bytes"])
         step = r["decode"]["weight_bytes_per_token"] + r["decode"]["kv_bytes_per_token"]
         self.assertTrue(math.isclose(r["decode"]["limit"], r["read"]["median"] / step, rel_tol=1e-6))
-        self.assertTrue(math.isclose(r["decode"]["percent_of_limit"], 100 * r["decode"]["median"] / r["decode"]["limit"], rel_tol=1e-6))
+        self.assertTrue(math.isclose(r["decode"]["percent_of_limit"], 100 * r["decode"]["median"] / r["decode"]["limit"],
+                                     rel_tol=1e-6))
 
     def test_parts(self):
         r = json.loads(self.bench("-m", MODEL, "-p", "0", "-n", "3", "-r", "1", "--json").stdout)
@@ -74,7 +76,8 @@ class Bench(unittest.TestCase):
     def test_table(self):
         done = self.bench("-m", MODEL, *QUICK)
         self.assertEqual((done.returncode, done.stderr), (0, b""))
-        for part in (b"quern-tiny", b"median", b"prefill 40", b"decode 6", b"memory read", b"GB/s", b"Decode reaches", b"threads", b"kernels"):
+        for part in (b"quern-tiny", b"median", b"prefill 40", b"decode 6", b"memory read", b"GB/s", b"Decode reaches", b"threads",
+                     b"kernels"):
             self.assertIn(part, done.stdout)
 
     def check_point(self, p, n):
@@ -95,11 +98,13 @@ class Bench(unittest.TestCase):
             self.assertEqual([p["sequences"] for p in s["batch"]], [1, 2, 4, 8, 16])
             for p in s["prefill"] + s["decode"] + s["batch"]:
                 self.check_point(p, 2)
-            # what a step reads: the weights, and 16.5 positions of keys and values (8 layers, 2 heads, 64 dimensions, f16) on average
+            # what a step reads: the weights, and 16.5 positions of keys and values (8 layers, 2 heads, 64 dimensions, f16)
+            # on average
             position = 8 * 2 * 2 * 64 * 2
             limits = {p["depth"]: r["read"]["median"] / p["limit"] for p in s["decode"]}
             self.assertTrue(math.isclose(limits[512] - limits[0], 512 * position, rel_tol=1e-6))
-            self.assertTrue(0.95 * r["model"]["tensor_bytes"] < limits[0] - 16.5 * position < 1.000001 * r["model"]["tensor_bytes"])
+            weights = r["model"]["tensor_bytes"]
+            self.assertTrue(0.95 * weights < limits[0] - 16.5 * position < 1.000001 * weights)
             for p in s["batch"]:
                 step = p["sequences"] * r["read"]["median"] / p["limit"]
                 self.assertTrue(math.isclose(step, limits[0] + (p["sequences"] - 1) * 16.5 * position, rel_tol=1e-6))
@@ -122,7 +127,8 @@ class Bench(unittest.TestCase):
 
     def test_profile(self):
         r = json.loads(self.bench("-m", MODEL, *QUICK, "-t", "2", "-d", "33", "--profile", "--json").stdout)
-        model = {"embedding", "norm, quantise", "rope, cache", "attention", "swiglu, quantise", "head", "matmul Q4_K", "matmul Q6_K", "waiting"}
+        model = {"embedding", "norm, quantise", "rope, cache", "attention", "swiglu, quantise", "head", "matmul Q4_K",
+                 "matmul Q6_K", "waiting"}
         for name, tokens in (("prefill", 40), ("decode", 6)):
             p = r["profile"][name]
             self.assertEqual(p["tokens"], tokens)
@@ -140,7 +146,8 @@ class Bench(unittest.TestCase):
         # the head is computed for one row of a prefill only
         prefill = {q["part"]: q for q in r["profile"]["prefill"]["parts"]}
         self.assertEqual(prefill["head"]["multiply_adds"], parts["head"]["multiply_adds"] / 6)
-        # 4 heads of 64 dimensions, scores and values: 40 rows see 1 to 40 positions, but in the last layer only the last row goes on
+        # 4 heads of 64 dimensions, scores and values: 40 rows see 1 to 40 positions, but in the last layer only the last
+        # row goes on
         self.assertEqual(prefill["attention"]["multiply_adds"], 4 * 2 * 64 * (7 * 40 * 41 // 2 + 40))
         done = self.bench("-m", MODEL, *QUICK, "--profile")
         for part in (b"in prefill 40", b"in decode 6 at 0", b"matmul Q4_K", b"waiting", b"share", b"GB/s"):
@@ -148,7 +155,8 @@ class Bench(unittest.TestCase):
 
     def test_compare(self):
         with tempfile.TemporaryDirectory() as folder:
-            path, arguments = folder + "/then.json", ["-m", MODEL, "-p", "40", "-n", "6", "-r", "1", "-t", "2", "--profile", "--sweep", "--ctx", "64"]
+            path, arguments = folder + "/then.json", ["-m", MODEL, "-p", "40", "-n", "6", "-r", "1", "-t", "2", "--profile",
+                                                      "--sweep", "--ctx", "64"]
             then = json.loads(self.bench(*arguments, "--json").stdout)
 
             def compare(change, *more, json_too=True):
@@ -161,7 +169,8 @@ class Bench(unittest.TestCase):
                 return json.loads(done.stdout) if json_too else done.stdout.decode()
 
             def scale(run, by):
-                points = [run["read"], run["prefill"], run["decode"]] + [p for c in ("prefill", "decode", "batch") for p in run["sweep"][c]]
+                points = [run["read"], run["prefill"], run["decode"]]
+                points += [p for c in ("prefill", "decode", "batch") for p in run["sweep"][c]]
                 for p in points:
                     for key in ("median", "min", "max"):
                         p[key] *= by
@@ -170,7 +179,8 @@ class Bench(unittest.TestCase):
             c = now["compare"]
             self.assertEqual((c["file"], c["differences"]), (path, []))
             figures = {f["figure"]: f for f in c["figures"]}
-            for name in ("memory read", "prefill 40", "decode 6 at 0", "sweep prefill 16", "sweep prefill 64", "sweep decode at 0", "sweep batch 16"):
+            for name in ("memory read", "prefill 40", "decode 6 at 0", "sweep prefill 16", "sweep prefill 64",
+                         "sweep decode at 0", "sweep batch 16"):
                 self.assertEqual(figures[name]["verdict"], "better", name)
             for name in ("in prefill: matmul Q4_K", "in decode: head", "in decode: waiting"):
                 self.assertIsNone(figures[name]["verdict"], name)
@@ -194,13 +204,16 @@ class Bench(unittest.TestCase):
                 run["version"] = "0.0.1"
                 run["sweep"] = None
             differences = compare(other)["compare"]["differences"]
-            self.assertEqual([d.split(":")[0] for d in differences], ["kernels", "model", "threads", "batch size", "processor", "version"])
+            self.assertEqual([d.split(":")[0] for d in differences],
+                             ["kernels", "model", "threads", "batch size", "processor", "version"])
             self.assertEqual(differences[0], "kernels: avx9 then, " + then["machine"]["kernel_level"] + " now")
             text = compare(other, json_too=False)
-            for part in ("WORSE", "DIFFERENT", "avx9 then", "64 then, 2 now", "other.gguf", "a calculator", "not in the earlier one"):
+            for part in ("WORSE", "DIFFERENT", "avx9 then", "64 then, 2 now", "other.gguf", "a calculator",
+                         "not in the earlier one"):
                 self.assertIn(part, text)
             # a figure that is measured otherwise is another figure
-            self.assertNotIn("prefill 41", [f["figure"] for f in compare(lambda run: run["prefill"].update(tokens=41))["compare"]["figures"]])
+            figures = compare(lambda run: run["prefill"].update(tokens=41))["compare"]["figures"]
+            self.assertNotIn("prefill 41", [f["figure"] for f in figures])
 
     def test_odd_names(self):
         # A path with a quote, a backslash, a line feed and a byte that is no UTF-8 must not break the JSON.
@@ -221,7 +234,8 @@ class Bench(unittest.TestCase):
     def test_help_and_version(self):
         done = self.bench("--help")
         self.assertEqual(done.returncode, 0)
-        for flag in (b"--sweep", b"--svg", b"--compare", b"--profile", b"--ctx", b"--model", b"--synthetic", b"--prompt", b"--gen", b"--depth", b"--threads", b"--batch-size", b"--repetitions", b"--json"):
+        for flag in (b"--sweep", b"--svg", b"--compare", b"--profile", b"--ctx", b"--model", b"--synthetic", b"--prompt",
+                     b"--gen", b"--depth", b"--threads", b"--batch-size", b"--repetitions", b"--json"):
             self.assertIn(flag, done.stdout)
         done = self.bench("--version")
         self.assertEqual(done.returncode, 0)
@@ -230,9 +244,12 @@ class Bench(unittest.TestCase):
 
     def test_wrong_usage(self):
         for arguments, part in (
-            ([], b"which model"), (["-m", MODEL, "--synthetic", "0.5b"], b"exclude"), (["-m", MODEL, "-p", "x"], b"-p x"), (["-m", MODEL, "-n", "-1"], b"-n -1"),
-            (["-m", MODEL, "-r", "0"], b"-r 0"), (["-m", MODEL, "-t", "99999999999999999999"], b"-t 9"), (["-m", MODEL, "-p", "0", "-n", "0"], b"nothing"),
-            (["-m", MODEL, "--ctx", "0"], b"--ctx 0"), (["-m", MODEL, "--read-mib", "63"], b"--read-mib 63"), (["-m", MODEL, "-p", "0", "-n", "0", "--profile"], b"--profile"),
+            ([], b"which model"), (["-m", MODEL, "--synthetic", "0.5b"], b"exclude"), (["-m", MODEL, "-p", "x"], b"-p x"),
+            (["-m", MODEL, "-n", "-1"], b"-n -1"),
+            (["-m", MODEL, "-r", "0"], b"-r 0"), (["-m", MODEL, "-t", "99999999999999999999"], b"-t 9"),
+            (["-m", MODEL, "-p", "0", "-n", "0"], b"nothing"),
+            (["-m", MODEL, "--ctx", "0"], b"--ctx 0"), (["-m", MODEL, "--read-mib", "63"], b"--read-mib 63"),
+            (["-m", MODEL, "-p", "0", "-n", "0", "--profile"], b"--profile"),
             ([MODEL], MODEL.encode()), (["--frobnicate"], b"frobnicate"), (["-m"], b"'m'"),
         ):
             done = self.bench(*arguments)
@@ -241,15 +258,18 @@ class Bench(unittest.TestCase):
 
     def test_failures(self):
         for arguments, part in (
-            (["-m", "/nonexistent.gguf"], b"nonexistent"), (["-m", "models/quern-tiny.md"], b"quern-tiny.md"), (["--synthetic", "7b"], b"7b"),
+            (["-m", "/nonexistent.gguf"], b"nonexistent"), (["-m", "models/quern-tiny.md"], b"quern-tiny.md"),
+            (["--synthetic", "7b"], b"7b"),
             (["-m", MODEL, "-p", "1025"], b"1025"), (["-m", MODEL, "-d", "1000", "-n", "25"], b"1000"),
         ):
             done = self.bench(*arguments)
             self.assertEqual((done.returncode, done.stdout), (1, b""), arguments)
             self.assertIn(part, done.stderr)
         with tempfile.TemporaryDirectory() as folder:
-            for content, part in ((None, b"cannot open"), ("", b"not JSON"), ("{", b"line 1"), ("[]", b"no result"), ("{}", b"no result"),
-                                  ('{"machine":{"kernel_level":"avx2"}}', b"no figure"), ('{"machine":{"kernel_level":3},"read":{"median":1,"min":1,"max":1}}', b"no kernel level"),
+            for content, part in ((None, b"cannot open"), ("", b"not JSON"), ("{", b"line 1"), ("[]", b"no result"),
+                                  ("{}", b"no result"),
+                                  ('{"machine":{"kernel_level":"avx2"}}', b"no figure"),
+                                  ('{"machine":{"kernel_level":3},"read":{"median":1,"min":1,"max":1}}', b"no kernel level"),
                                   ("[" * 100000, b"not JSON"), ("\0", b"not JSON")):
                 path = folder + "/earlier.json"
                 if content is not None:
@@ -305,7 +325,8 @@ class Dump(unittest.TestCase):
         self.assertIn(b'"1.5"', self.dump("1.5"))
         self.assertIn(b"8192", self.dump("8192"))
         self.assertIn(b"-1", self.dump("-1"))
-        self.assertIn(b"99999999999999999999", self.dump("99999999999999999999").replace(b"9223372036854775807", b"99999999999999999999"))
+        said = self.dump("99999999999999999999").replace(b"9223372036854775807", b"99999999999999999999")
+        self.assertIn(b"99999999999999999999", said)
         self.assertIn(b"1024", self.dump("1 " * 1025))
         self.assertIn(b"Usage", self.dump("1", "--batch", "0"))
         self.assertIn(b"Usage", self.dump("1", "--batch", "1x"))

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""One window for each model: models.txt, config/openclaw*.json, the unit, its limits and what the guides say, held against each other and against
-the memory that quern-server really reserves.
+"""One window for each model: models.txt, config/openclaw*.json, the unit, its limits and what the guides say, held against
+each other and against the memory that quern-server really reserves.
 
 QUERN_SERVER names the program (default: build-test/quern-server); make-model is beside it."""
 import json
@@ -17,7 +17,8 @@ from sandbox import Unit  # noqa: E402
 
 OFFICIAL = ['qwen2.5-0.5b-instruct', 'qwen2.5-1.5b-instruct', 'qwen2.5-3b-instruct']
 # Layers, heads of keys, their width: of the models' own metadata.
-SHAPES = {'qwen2.5-0.5b-instruct': (24, 2, 64), 'qwen2.5-1.5b-instruct': (28, 2, 128), 'qwen2.5-3b-instruct': (36, 2, 128), 'quern-tiny': (8, 2, 64)}
+SHAPES = {'qwen2.5-0.5b-instruct': (24, 2, 64), 'qwen2.5-1.5b-instruct': (28, 2, 128), 'qwen2.5-3b-instruct': (36, 2, 128),
+          'quern-tiny': (8, 2, 64)}
 SMALLEST_WINDOW, TRAINED_WINDOW = 4000, 32768  # OpenClaw's own limit for a turn of an agent; Qwen2.5's
 FIRST_TURN = 12000  # tokens, about: what an agent of OpenClaw begins with
 
@@ -85,8 +86,10 @@ class Context(unittest.TestCase):
         with tempfile.TemporaryDirectory(prefix='quern-context-') as folder:
             for name, (layers, heads, width) in SHAPES.items():
                 model = Path(folder) / f'{name}.gguf'
-                subprocess.run([Path(PROGRAM).parent / 'make-model', '--layers', str(layers), '--embd', '256', '--heads', str(2 * heads), '--kv-heads', str(heads),
-                                '--head-dim', str(width), '--ff', '256', '--vocab', '8192', '--ctx', '32768', '--tied', '--tokenizer', MODEL, model],
+                subprocess.run([Path(PROGRAM).parent / 'make-model', '--layers', str(layers), '--embd', '256', '--heads',
+                                str(2 * heads), '--kv-heads', str(heads),
+                                '--head-dim', str(width), '--ff', '256', '--vocab', '8192', '--ctx', '32768', '--tied',
+                                '--tokenizer', MODEL, model],
                                check=True, capture_output=True)
                 sizes = []
                 for context in (2048, 32768):

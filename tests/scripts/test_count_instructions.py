@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """scripts/count-instructions.py, on loops whose numbers are known and on the kernels as they were built.
 
-Arguments: x86_64 or aarch64, objdump, the archives of the kernels' levels; after "--" the compiler, which assembles known loops."""
+Arguments: x86_64 or aarch64, objdump, the archives of the kernels' levels; after "--" the compiler, which assembles known
+loops."""
 
 import json
 import os

@@ -59,7 +59,8 @@ class Proxy(unittest.TestCase):
         config = self.dir / 'haproxy.cfg'
         config.write_text(text)
         self.log = open(self.dir / 'log', 'w+')
-        self.proxy = subprocess.Popen([HAPROXY, '-db', '-f', config], stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        self.proxy = subprocess.Popen([HAPROXY, '-db', '-f', config], stdout=self.log, stderr=subprocess.STDOUT,
+                                      stdin=subprocess.DEVNULL,
                                       env={**os.environ, 'QUERN_API_KEY': KEY})
         self.addCleanup(self.end)
         for end in range(int(time.monotonic()) + 30, 0, -1):
@@ -80,7 +81,8 @@ class Proxy(unittest.TestCase):
     def ask(self, method, path, body=None, headers=()):
         connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=120)
         try:
-            connection.request(method, path, json.dumps(body) if body else None, {'Content-Type': 'application/json', **dict(headers)})
+            connection.request(method, path, json.dumps(body) if body else None,
+                               {'Content-Type': 'application/json', **dict(headers)})
             answer = connection.getresponse()
             return answer.status, answer.headers, answer.read()
         finally:
@@ -109,7 +111,8 @@ class Proxy(unittest.TestCase):
             home = self.served_by(first)
             used[home] += 1
             for turn in range(3):
-                first['messages'] += [{'role': 'assistant', 'content': f'Answer {turn}'}, {'role': 'user', 'content': f'Question {turn}'}]
+                first['messages'] += [{'role': 'assistant', 'content': f'Answer {turn}'},
+                                      {'role': 'user', 'content': f'Question {turn}'}]
                 self.assertEqual(self.served_by(first), home)
         self.assertEqual(sorted(used), ['quern1', 'quern2', 'quern3'])
         # A machine that leaves gives its conversations to others, and they stay there.
@@ -178,11 +181,13 @@ class Proxy(unittest.TestCase):
             connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=120)
             started = False
             try:
-                connection.request('POST', '/v1/chat/completions', json.dumps(body), {'Content-Type': 'application/json', 'session_id': str(i)})
+                connection.request('POST', '/v1/chat/completions', json.dumps(body),
+                                   {'Content-Type': 'application/json', 'session_id': str(i)})
                 answer = connection.getresponse()
                 started = answer.status == 200 and streamed
                 text = answer.read()
-                whole = answer.status == 200 and (text.endswith(b'data: [DONE]\n\n') if streamed else json.loads(text)['choices'][0]['message'])
+                whole = answer.status == 200 and (text.endswith(b'data: [DONE]\n\n') if streamed
+                                                  else json.loads(text)['choices'][0]['message'])
                 kind = 'whole' if whole else 'cut' if started else 'lost'
                 detail = (answer.status, text[-200:])
             except (OSError, http.client.HTTPException, ValueError) as error:

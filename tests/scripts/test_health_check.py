@@ -72,7 +72,8 @@ while [ $i -lt $n ]; do echo '{{"MESSAGE":"x"}}'; i=$((i + 1)); done
 ''')
 
     def check(self, *flags, expect, url=None, env=None, path=None):
-        run = subprocess.run([SCRIPT, '--url', url or self.server.url, '--log', self.log, '--metrics-log', self.figures, '--state-dir', self.state,
+        run = subprocess.run([SCRIPT, '--url', url or self.server.url, '--log', self.log, '--metrics-log', self.figures,
+                              '--state-dir', self.state,
                               *flags], capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL,
                              env={'PATH': path or f'{self.bin}:{os.environ["PATH"]}', **(env or {})})
         self.assertEqual(run.returncode, expect, run.stdout + run.stderr)
@@ -125,14 +126,16 @@ while [ $i -lt $n ]; do echo '{{"MESSAGE":"x"}}'; i=$((i + 1)); done
     def test_without_systemd(self):
         tools = self.dir / 'tools'
         tools.mkdir()
-        for name in ('bash', 'env', 'curl', 'awk', 'date', 'mkdir', 'mv', 'sed', 'tr', 'grep', 'sleep', 'uname', 'timeout', 'flock'):
+        for name in ('bash', 'env', 'curl', 'awk', 'date', 'mkdir', 'mv', 'sed', 'tr', 'grep', 'sleep', 'uname', 'timeout',
+                     'flock'):
             found = subprocess.run(['sh', '-c', f'command -v {name}'], capture_output=True, text=True, check=True).stdout.strip()
             (tools / name).symlink_to(found)
         _, text, perf = self.line(self.check(expect=0, path=str(tools)))
         self.assertIn('restarts and OOM kills unknown (no journal)', text)
         self.assertEqual(perf['restarts'], 'U;;3;0')
         # A journal that is there and cannot be read is no journal: its silence must not pass for "no kills".
-        self.tool('journalctl', '#!/bin/sh\ncase "$*" in *--lines=1*) exit 0 ;; esac\necho "No journal files were opened" >&2\nexit 1\n')
+        self.tool('journalctl',
+                  '#!/bin/sh\ncase "$*" in *--lines=1*) exit 0 ;; esac\necho "No journal files were opened" >&2\nexit 1\n')
         self.assertIn('unknown (no journal)', self.line(self.check(expect=0))[1])
         (tools / 'curl').unlink()
         self.assertIn('LLM UNKNOWN - curl is missing', self.check(expect=3, path=str(tools)).stdout)
@@ -218,7 +221,8 @@ while [ $i -lt $n ]; do echo '{{"MESSAGE":"x"}}'; i=$((i + 1)); done
         try:
             self.assertIn('503s unknown (first look)', self.line(self.check(expect=0, url=server.url))[1])
             self.line(self.check(expect=0, url=server.url))
-            story = {'messages': [{'role': 'user', 'content': 'Tell me a story about a cat and a ball.'}], 'max_tokens': 400, 'temperature': 1}
+            story = {'messages': [{'role': 'user', 'content': 'Tell me a story about a cat and a ball.'}], 'max_tokens': 400,
+                     'temperature': 1}
             refused = []
 
             def ask():
@@ -263,7 +267,8 @@ while [ $i -lt $n ]; do echo '{{"MESSAGE":"x"}}'; i=$((i + 1)); done
         self.assertIn('sent again with the next run', self.check(expect=2, env=env).stderr)
         self.check(expect=2, env=env)
         self.check(expect=2, env=env)
-        self.assertEqual([message['status'] for message in received], ['CRITICAL', 'CRITICAL'])  # refused, then taken, then no more
+        # Refused, then taken, then no more
+        self.assertEqual([message['status'] for message in received], ['CRITICAL', 'CRITICAL'])
         self.assertEqual((received[1]['code'], received[1]['previous'], received[1]['unit']), (2, 'OK', 'local-llm'))
         self.assertIn('1 OOM kills/h', received[1]['text'])
         self.journal()

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""scripts/install-local-llm.sh below a throw-away root, from a copy of the project in a folder with spaces in its name: real builds, real servers.
+"""scripts/install-local-llm.sh below a throw-away root, from a copy of the project in a folder with spaces in its name:
+real builds, real servers.
 
 QUERN_SERVER names a quern-server that is built already (default: build-test/quern-server)."""
 import fcntl
@@ -66,7 +67,8 @@ class Install(unittest.TestCase):
         return run.stdout + run.stderr
 
     def install(self, *args, **options):
-        return self.run_script('--model', 'quern-tiny', '--binary', str(PROGRAM), '--port', str(self.port), '--ctx-size', '1024', *args, **options)
+        return self.run_script('--model', 'quern-tiny', '--binary', str(PROGRAM), '--port', str(self.port), '--ctx-size', '1024',
+                               *args, **options)
 
     def fake(self, name, service):
         """A program that passes its trial; as the service it does what `service` says."""
@@ -81,19 +83,22 @@ class Install(unittest.TestCase):
     def test_install(self):
         out = self.install()
         self.assertIn(INTRODUCTION, out)
-        self.assertEqual(len(re.findall(r'^Speed: [\d.]+ tokens/s \(prompt: [\d.]+ tokens/s\)$', out, re.M)), 2, out)  # trial and service
+        # Trial and service
+        self.assertEqual(len(re.findall(r'^Speed: [\d.]+ tokens/s \(prompt: [\d.]+ tokens/s\)$', out, re.M)), 2, out)
         self.assertTrue(self.same_program())
         self.assertEqual(self.model.read_bytes(), (ROOT / 'models' / TINY).read_bytes())
         for path, mode in ((self.program, 0o755), (self.model, 0o644), (self.settings, 0o600)):
             self.assertEqual(stat.S_IMODE(path.stat().st_mode), mode, path)
         settings = dict(line.split('=', 1) for line in self.settings.read_text().splitlines() if not line.startswith('#'))
-        self.assertEqual(settings, {'LOCAL_LLM_MODEL': f'/opt/llm-models/{TINY}', 'LOCAL_LLM_ALIAS': 'quern-tiny', 'LOCAL_LLM_CTX_SIZE': '1024',
+        self.assertEqual(settings, {'LOCAL_LLM_MODEL': f'/opt/llm-models/{TINY}', 'LOCAL_LLM_ALIAS': 'quern-tiny',
+                                    'LOCAL_LLM_CTX_SIZE': '1024',
                                     'LOCAL_LLM_PORT': str(self.port), 'LOCAL_LLM_FLAGS': '--mlock --metrics'})
         units = self.root / 'etc/systemd/system'
         for unit in ('local-llm.service', 'local-llm.socket'):
             self.assertEqual((units / unit).read_bytes(), (ROOT / 'scripts/systemd' / unit).read_bytes())
         self.assertIn(f'ListenStream=127.0.0.1:{self.port}', (units / 'local-llm.socket.d/port.conf').read_text())
-        self.assertEqual(os.readlink(units / 'multi-user.target.wants/local-llm.service'), '/etc/systemd/system/local-llm.service')
+        self.assertEqual(os.readlink(units / 'multi-user.target.wants/local-llm.service'),
+                         '/etc/systemd/system/local-llm.service')
 
     def test_install_again(self):
         self.install()
@@ -124,7 +129,8 @@ class Install(unittest.TestCase):
         units = self.root / 'etc/systemd/system/local-llm.service'
         old_unit = units.read_text() + '# an older one\n'
         units.write_text(old_unit)
-        for name, service in (('ends', 'echo "cannot read the model" >&2; exit 1'), ('sleeps', 'echo "cannot get healthy" >&2; exec sleep 300'),
+        for name, service in (('ends', 'echo "cannot read the model" >&2; exit 1'),
+                              ('sleeps', 'echo "cannot get healthy" >&2; exec sleep 300'),
                               ('crashes', 'kill -SEGV $$')):
             with self.subTest(name=name):
                 out = self.run_script('--upgrade', '--binary', self.fake(name, service), '--wait', '4', expect=1)
@@ -138,17 +144,21 @@ class Install(unittest.TestCase):
         self.install()
         before = snapshot(self.root)
         broken = self.folder / f'broken-{self.port}'
-        for text in ('#!/bin/sh\nexit 1\n', f'#!/bin/sh\ncase "$*" in --version) exec "{PROGRAM}" "$@" ;; esac\necho "no such instruction" >&2; exit 1\n',
+        for text in ('#!/bin/sh\nexit 1\n',
+                     f'#!/bin/sh\ncase "$*" in --version) exec "{PROGRAM}" "$@" ;; esac\n'
+                     'echo "no such instruction" >&2; exit 1\n',
                      '\x7fELF this is none'):
             with self.subTest(text=text):
                 broken.write_text(text)
                 broken.chmod(0o755)
-                self.assertIn('Nothing has been changed', self.run_script('--upgrade', '--binary', str(broken), '--wait', '4', expect=1))
+                out = self.run_script('--upgrade', '--binary', str(broken), '--wait', '4', expect=1)
+                self.assertIn('Nothing has been changed', out)
         self.assertEqual(snapshot(self.root), before)
 
     def test_upgrade_interrupted(self):
         self.install()
-        process = subprocess.Popen(self.script('--upgrade', '--binary', self.fake('waits', 'exec sleep 300')), stderr=subprocess.PIPE, text=True,
+        process = subprocess.Popen(self.script('--upgrade', '--binary', self.fake('waits', 'exec sleep 300')),
+                                   stderr=subprocess.PIPE, text=True,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         said = ''
         while 'Starting the program directly' not in said:
@@ -178,7 +188,8 @@ class Install(unittest.TestCase):
         out = self.run_script('--uninstall')
         self.assertIn('Kept', out)
         self.assertFalse((self.root / 'opt/quern').exists())
-        self.assertEqual([p for p in (self.root / 'etc/systemd/system').rglob('*') if not p.is_dir() or 'local-llm' in p.name], [])
+        self.assertEqual([p for p in (self.root / 'etc/systemd/system').rglob('*') if not p.is_dir() or 'local-llm' in p.name],
+                         [])
         self.assertTrue(self.model.exists() and self.settings.exists())
         self.assertIn('not installed', self.run_script('--uninstall'))
         # Installed again, it is as it was.
@@ -205,7 +216,8 @@ class Install(unittest.TestCase):
         models = self.copy / 'models.txt'
         before = models.read_text()
         self.addCleanup(models.write_text, before)
-        models.write_text(f'{before}\nname: other\nfile: other.gguf\nbytes: {len(data)}\nsha256: {hashlib.sha256(data).hexdigest()}\nlicence: none\n'
+        models.write_text(f'{before}\nname: other\nfile: other.gguf\nbytes: {len(data)}\n'
+                          f'sha256: {hashlib.sha256(data).hexdigest()}\nlicence: none\n'
                           f'ram_mb: 50\nurl: {server.url("good/other.gguf")}\n')
         out = self.run_script('--model', 'other', '--port', str(self.port), '--ctx-size', '512')
         self.assertIn('Built:', out)
@@ -230,7 +242,8 @@ class Install(unittest.TestCase):
         no_model.write_bytes(b'<html>not found</html>')
         odd = self.folder / "it's a model.gguf"
         shutil.copy(good, odd)
-        for path, words in ((damaged, 'wrong size or digest'), (no_model, 'no GGUF file'), (self.folder / 'nothing.gguf', 'cannot read'), (odd, 'unusual characters')):
+        for path, words in ((damaged, 'wrong size or digest'), (no_model, 'no GGUF file'),
+                            (self.folder / 'nothing.gguf', 'cannot read'), (odd, 'unusual characters')):
             with self.subTest(path=path):
                 self.assertIn(words, self.run_script('--model-file', str(path), '--binary', str(PROGRAM), expect=1))
         self.assertEqual(snapshot(self.root), before)
@@ -247,16 +260,22 @@ class Install(unittest.TestCase):
     def test_context(self):
         common = ('--binary', str(PROGRAM), '--port', str(self.port))
         # As much as models.txt has, if the machine and the unit have the memory.
-        for model, megabytes, context in (('qwen2.5-1.5b-instruct', 8000, 32768), ('qwen2.5-1.5b-instruct', 3100, 16384), ('qwen2.5-1.5b-instruct', 2370, 2048),
-                                          ('qwen2.5-0.5b-instruct', 2100, 32768), ('qwen2.5-3b-instruct', 8000, 8192), ('quern-tiny', 8000, 1024)):
+        for model, megabytes, context in (('qwen2.5-1.5b-instruct', 8000, 32768), ('qwen2.5-1.5b-instruct', 3100, 16384),
+                                          ('qwen2.5-1.5b-instruct', 2370, 2048),
+                                          ('qwen2.5-0.5b-instruct', 2100, 32768), ('qwen2.5-3b-instruct', 8000, 8192),
+                                          ('quern-tiny', 8000, 1024)):
             out = self.run_script('--model', model, *common, '--dry-run', env=self.machine(megabytes))
             self.assertIn(f'Context: {context} tokens', out)
-            self.assertEqual('too little memory' in out, (model, megabytes) in (('qwen2.5-1.5b-instruct', 3100), ('qwen2.5-1.5b-instruct', 2370)), out)
+            little = (model, megabytes) in (('qwen2.5-1.5b-instruct', 3100), ('qwen2.5-1.5b-instruct', 2370))
+            self.assertEqual('too little memory' in out, little, out)
             self.assertEqual('OpenClaw refuses models below 4000' in out, context < 4000, out)
-        out = self.run_script('--model', 'qwen2.5-3b-instruct', *common, '--ctx-size', '32768', '--dry-run', env=self.machine(8000))
+        out = self.run_script('--model', 'qwen2.5-3b-instruct', *common, '--ctx-size', '32768', '--dry-run',
+                              env=self.machine(8000))
         self.assertIn('MemoryHigh', out)
         self.assertIn('contextWindow', out)
-        self.assertIn('smaller --ctx-size', self.run_script('--model', 'qwen2.5-1.5b-instruct', *common, '--ctx-size', '32768', expect=1, env=self.machine(3000)))
+        out = self.run_script('--model', 'qwen2.5-1.5b-instruct', *common, '--ctx-size', '32768', expect=1,
+                              env=self.machine(3000))
+        self.assertIn('smaller --ctx-size', out)
         # The shipped model holds less than 2048, and is installed like every other one.
         self.run_script('--model', 'quern-tiny', *common)
         self.assertIn('LOCAL_LLM_CTX_SIZE=1024\n', self.settings.read_text())
@@ -288,17 +307,22 @@ class Install(unittest.TestCase):
                 self.assertIn('--force', out)
                 self.assertEqual(snapshot(self.root), {})
                 self.assertIn('Warning', self.install('--force', '--dry-run', env={'QUERN_PROC': str(proc)}))
-        for args, words in ((('--model', 'nope'), 'quern-tiny'), (('--bogus',), '--help'), (('--port', '0'), '--port takes'), (('--port', '65536'), '--port takes'),
-                            (('--wait', 'x'), '--wait takes'), (('--ctx-size', '-1'), '--ctx-size takes'), (('--model',), 'needs a value'), (('--purge',), '--uninstall'),
-                            (('--model', 'quern-tiny', '--model-file', 'x'), 'exclude'), (('--upgrade', '--uninstall'), 'exclude'),
-                            (('--upgrade',), 'nothing is installed'), (('--upgrade', '--port', '1'), 'changes no settings'), (('--binary', '/nonexistent', '--model', 'quern-tiny', '--port', str(self.port)), 'is no program')):
+        for args, words in ((('--model', 'nope'), 'quern-tiny'), (('--bogus',), '--help'), (('--port', '0'), '--port takes'),
+                            (('--port', '65536'), '--port takes'),
+                            (('--wait', 'x'), '--wait takes'), (('--ctx-size', '-1'), '--ctx-size takes'),
+                            (('--model',), 'needs a value'), (('--purge',), '--uninstall'),
+                            (('--model', 'quern-tiny', '--model-file', 'x'), 'exclude'),
+                            (('--upgrade', '--uninstall'), 'exclude'),
+                            (('--upgrade',), 'nothing is installed'), (('--upgrade', '--port', '1'), 'changes no settings'),
+                            (('--binary', '/nonexistent', '--model', 'quern-tiny', '--port', str(self.port)), 'is no program')):
             with self.subTest(args=args):
                 self.assertIn(words, self.run_script(*args, expect=1))
         with socket.socket() as other:
             other.bind(('127.0.0.1', 0))
             other.listen()
             port = str(other.getsockname()[1])
-            self.assertIn('already listens', self.run_script('--model', 'quern-tiny', '--binary', str(PROGRAM), '--port', port, expect=1))
+            out = self.run_script('--model', 'quern-tiny', '--binary', str(PROGRAM), '--port', port, expect=1)
+            self.assertIn('already listens', out)
         self.assertEqual(snapshot(self.root), {})
 
     def test_one_at_a_time(self):

@@ -38,7 +38,8 @@ class Case(unittest.TestCase):
 
     def script(self, name, *arguments, expect=0, **env):
         base = {k: v for k, v in os.environ.items() if not k.startswith(('SSH_', 'QUERN_'))}
-        run = subprocess.run([SCRIPTS / name, *map(str, arguments)], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, cwd='/',
+        run = subprocess.run([SCRIPTS / name, *map(str, arguments)], capture_output=True, text=True, timeout=120,
+                             stdin=subprocess.DEVNULL, cwd='/',
                              env={**base, 'PATH': f'{self.bin}:{os.environ["PATH"]}:/usr/sbin:/sbin', **env})
         self.assertEqual(run.returncode, expect, run.stdout + run.stderr)
         return run
@@ -69,7 +70,8 @@ class Swap(Case):
         return self.script('setup-swap.sh', '--file', self.file, '--size', '8', *flags, expect=expect, QUERN_ROOT=str(self.root))
 
     def type_of(self, path):
-        return subprocess.run(['/usr/sbin/blkid', '-p', '-o', 'value', '-s', 'TYPE', path], capture_output=True, text=True).stdout.strip()
+        return subprocess.run(['/usr/sbin/blkid', '-p', '-o', 'value', '-s', 'TYPE', path], capture_output=True,
+                              text=True).stdout.strip()
 
     def test_sets_up_and_changes_nothing_the_second_time(self):
         self.swap()
@@ -126,7 +128,8 @@ class Swap(Case):
         self.file.symlink_to('/etc/passwd')
         self.assertIn('symbolic link', self.swap(expect=1).stderr)
         self.assertNotIn('swap', self.fstab.read_text())
-        for flags in (['--size', '0'], ['--size', '4T'], ['--swappiness', '101'], ['--file', 'relative'], ['--file', '/with space'], ['--what'], ['--size']):
+        for flags in (['--size', '0'], ['--size', '4T'], ['--swappiness', '101'], ['--file', 'relative'],
+                      ['--file', '/with space'], ['--what'], ['--size']):
             self.swap(*flags, expect=1)
 
     def test_a_failure_leaves_nothing_half_done(self):
@@ -166,7 +169,8 @@ echo 'LISTEN 0 128 [::]:2222 [::]:* users:(("sshd",pid=7,fd=4))'
 echo 'LISTEN 0 128 127.0.0.1:8765 0.0.0.0:* users:(("quern-server",pid=8,fd=4))' ''')
         self.tool('sshd', 'printf "port 22\\naddressfamily any\\n"')
         self.tool('systemctl', 'echo "Listen=[::]:2200 (Stream)"')
-        expected = ['ufw allow 22/tcp', 'ufw allow 2200/tcp', 'ufw allow 2222/tcp', 'ufw allow 22022/tcp', 'ufw prepend deny 8765', 'ufw --force enable']
+        expected = ['ufw allow 22/tcp', 'ufw allow 2200/tcp', 'ufw allow 2222/tcp', 'ufw allow 22022/tcp',
+                    'ufw prepend deny 8765', 'ufw --force enable']
         run = self.firewall(SSH_CONNECTION='203.0.113.9 50000 198.51.100.1 22022')
         self.assertEqual(run.stdout.splitlines(), expected)
         self.assertEqual(self.changes(), [])
@@ -205,7 +209,8 @@ class Backup(Case):
         self.addCleanup(self.server.server_close)
         self.models = self.dir / 'models.txt'
         self.models.write_text('\n\n'.join(
-            f'name: {file[:-5]}\nfile: {file}\nbytes: {len(data)}\nsha256: {hashlib.sha256(data).hexdigest()}\nlicence: x\nram_mb: 1\n'
+            f'name: {file[:-5]}\nfile: {file}\nbytes: {len(data)}\nsha256: {hashlib.sha256(data).hexdigest()}\n'
+            f'licence: x\nram_mb: 1\n'
             f'url: {self.server.url("good/" + file)}' for file, data in self.data.items()) + '\n')
         self.here = self.dir / 'here'
         self.here.mkdir()
@@ -275,7 +280,8 @@ class Backup(Case):
         self.backup('verify', 'one', 'two')
 
     def test_wrong_arguments(self):
-        for arguments in (['what'], ['copy'], ['restore'], ['restore', 'one', 'two', '--url', 'http://x/'], ['restore', 'one', '--from', '/nowhere'],
+        for arguments in (['what'], ['copy'], ['restore'], ['restore', 'one', 'two', '--url', 'http://x/'],
+                          ['restore', 'one', '--from', '/nowhere'],
                           ['copy', '--to', self.here], ['verify', '--what']):
             self.backup(*arguments, expect=1)
         self.script('backup-models.sh', expect=2)

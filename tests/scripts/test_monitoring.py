@@ -65,7 +65,9 @@ class Monitoring(unittest.TestCase):
                 self.assertIn(label, self.labels[name] | {'job', 'instance'}, f'{where}: {name} has no label {label}')
 
     def test_the_check_itself(self):
-        self.assertEqual(metrics_of('histogram_quantile(0.9, sum by (le, x) (rate(a:b_bucket{job="up", le!="c"}[5m]))) / (d > 0)'), {'a:b_bucket', 'd'})
+        self.assertEqual(
+            metrics_of('histogram_quantile(0.9, sum by (le, x) (rate(a:b_bucket{job="up", le!="c"}[5m]))) / (d > 0)'),
+            {'a:b_bucket', 'd'})
         self.assertEqual(labels_of('rate(a:b{job="$x", le!="c"}[5m])'), {('a:b', 'job'), ('a:b', 'le')})
         with self.assertRaises(AssertionError):
             self.check('rate(quern:no_such_total[5m])', 'here')
@@ -89,7 +91,8 @@ class Monitoring(unittest.TestCase):
                 self.check(target['expr'], panel['title'])
                 queries += 1
             place = panel['gridPos']
-            cells = {(x, y) for x in range(place['x'], place['x'] + place['w']) for y in range(place['y'], place['y'] + place['h'])}
+            cells = {(x, y) for x in range(place['x'], place['x'] + place['w'])
+                     for y in range(place['y'], place['y'] + place['h'])}
             self.assertTrue(place['x'] + place['w'] <= 24 and not cells & occupied, panel['title'])
             occupied |= cells
         self.assertGreater(queries, 20)

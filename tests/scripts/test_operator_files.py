@@ -20,12 +20,17 @@ except ImportError:
 # among them is a spelling mistake, which LiteLLM would pass over in silence.
 NUMBER = (int, float)
 LITELLM = {
-    'model_list': {'model_name': str, 'litellm_params': {'model': str, 'api_base': str, 'api_key': str, 'temperature': NUMBER, 'timeout': NUMBER,
-                                                         'stream_timeout': NUMBER, 'max_parallel_requests': int, 'rpm': int, 'tpm': int},
-                   'model_info': {'mode': str, 'max_tokens': int, 'max_input_tokens': int, 'max_output_tokens': int, 'input_cost_per_token': NUMBER,
+    'model_list': {'model_name': str, 'litellm_params': {'model': str, 'api_base': str, 'api_key': str, 'temperature': NUMBER,
+                                                         'timeout': NUMBER,
+                                                         'stream_timeout': NUMBER, 'max_parallel_requests': int, 'rpm': int,
+                                                         'tpm': int},
+                   'model_info': {'mode': str, 'max_tokens': int, 'max_input_tokens': int, 'max_output_tokens': int,
+                                  'input_cost_per_token': NUMBER,
                                   'output_cost_per_token': NUMBER, 'base_model': str}},
-    'router_settings': {'model_group_alias': dict, 'enable_pre_call_checks': bool, 'context_window_fallbacks': list, 'fallbacks': list,
-                        'num_retries': int, 'allowed_fails': int, 'cooldown_time': int, 'timeout': NUMBER, 'stream_timeout': NUMBER,
+    'router_settings': {'model_group_alias': dict, 'enable_pre_call_checks': bool, 'context_window_fallbacks': list,
+                        'fallbacks': list,
+                        'num_retries': int, 'allowed_fails': int, 'cooldown_time': int, 'timeout': NUMBER,
+                        'stream_timeout': NUMBER,
                         'routing_strategy': str, 'retry_after': int, 'max_fallbacks': int},
     'litellm_settings': {'request_timeout': int, 'num_retries': int, 'json_logs': bool, 'default_fallbacks': list},
     'general_settings': {'master_key': str},
@@ -44,10 +49,12 @@ class Files(unittest.TestCase):
         self.assertEqual(text.count('/opt/scripts/llm-health-check.sh'), 1)
         (self.dir / 'llm-health-check.service').write_text(text.replace('/opt/scripts', str(ROOT / 'scripts')))
         shutil.copy(ROOT / 'scripts/systemd/llm-health-check.timer', self.dir)
-        run = subprocess.run(['systemd-analyze', 'verify', '--man=no', self.dir / 'llm-health-check.service', self.dir / 'llm-health-check.timer'],
+        run = subprocess.run(['systemd-analyze', 'verify', '--man=no', self.dir / 'llm-health-check.service',
+                             self.dir / 'llm-health-check.timer'],
                              capture_output=True, text=True, timeout=60)
         self.assertEqual((run.returncode, run.stderr), (0, ''))
-        run = subprocess.run(['systemd-analyze', 'calendar', '--iterations=2', '*:0/5'], capture_output=True, text=True, timeout=60)
+        run = subprocess.run(['systemd-analyze', 'calendar', '--iterations=2', '*:0/5'], capture_output=True, text=True,
+                             timeout=60)
         self.assertEqual(run.returncode, 0, run.stderr)
 
     @unittest.skipUnless(shutil.which('logrotate', path='/usr/sbin:/sbin'), 'logrotate is not here')
@@ -66,7 +73,8 @@ class Files(unittest.TestCase):
             for log in logs:
                 with open(self.dir / Path(log).name, 'a') as file:
                     file.write(f'line {turn}\n')
-            subprocess.run(['/usr/sbin/logrotate', '--force', '--state', self.dir / 'state', config], check=True, capture_output=True, timeout=60)
+            subprocess.run(['/usr/sbin/logrotate', '--force', '--state', self.dir / 'state', config], check=True,
+                           capture_output=True, timeout=60)
         names = sorted(path.name for path in self.dir.iterdir() if path.name.startswith('llm-health.log'))
         self.assertEqual(names, ['llm-health.log', 'llm-health.log.1'] + [f'llm-health.log.{i}.gz' for i in range(2, 9)])
         self.assertEqual((self.dir / 'llm-health.log.1').read_text(), 'line 9\n')

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""quern-server under the restrictions of scripts/systemd/local-llm.service: what the sandbox forbids is forbidden, and what quern does works.
+"""quern-server under the restrictions of scripts/systemd/local-llm.service: what the sandbox forbids is forbidden, and what
+quern does works.
 
-QUERN_SERVER and SANDBOX_PROBE name the two programs (default: those in build-test/). Without bubblewrap, systemd-analyze or user namespaces it is skipped."""
+QUERN_SERVER and SANDBOX_PROBE name the two programs (default: those in build-test/). Without bubblewrap, systemd-analyze or
+user namespaces it is skipped."""
 import json
 import os
 import resource
@@ -45,7 +47,8 @@ def missing():
         if not shutil.which(tool):
             return f'{tool} is not installed'
     user = {'user': 61184, 'group': 61184, 'extra_groups': []} if os.geteuid() == 0 else {}
-    trial = subprocess.run(['bwrap', '--unshare-user', '--ro-bind', '/', '/', '--proc', '/proc', '--cap-drop', 'ALL', '/bin/true'], **user, capture_output=True, text=True, cwd='/')
+    trial = subprocess.run(['bwrap', '--unshare-user', '--ro-bind', '/', '/', '--proc', '/proc', '--cap-drop', 'ALL',
+                            '/bin/true'], **user, capture_output=True, text=True, cwd='/')
     return f'bwrap cannot make user namespaces here: {trial.stderr.strip()}' if trial.returncode else None
 
 
@@ -67,7 +70,8 @@ class SandboxTest(unittest.TestCase):
         shutil.copy(ROOT / 'models' / MODEL, cls.folder / 'models')
         os.chmod(cls.folder / 'models' / MODEL, 0o666)  # so that only the sandbox forbids to write
         cls.cache = '/var/cache/' + cls.unit.one('CacheDirectory')
-        cls.sandbox = Sandbox(cls.unit, {'/opt/quern': (cls.folder / 'quern', False), '/opt/llm-models': (cls.folder / 'models', False),
+        cls.sandbox = Sandbox(cls.unit, {'/opt/quern': (cls.folder / 'quern', False),
+                                         '/opt/llm-models': (cls.folder / 'models', False),
                                          cls.cache: (cls.folder / 'cache', True), '/run/manager': (cls.folder / 'run', True)})
         for file in cls.sandbox.files:
             cls.addClassCleanup(file.close)
@@ -84,14 +88,17 @@ class SandboxTest(unittest.TestCase):
         return process
 
     def test_1_forbids(self):
-        probe = self.start(['/opt/quern/sandbox-probe', self.cache, f'/opt/llm-models/{MODEL}'], stdout=subprocess.PIPE, text=True)
+        probe = self.start(['/opt/quern/sandbox-probe', self.cache, f'/opt/llm-models/{MODEL}'], stdout=subprocess.PIPE,
+                           text=True)
         found = dict(line.split(' ', 1) for line in probe.communicate(timeout=60)[0].splitlines())
         self.assertEqual(probe.returncode, 0)
         may = {'write-cache', 'read-file', 'map-write', 'lock-memory', 'inet', 'unix'}
         self.assertEqual({name for name, result in found.items() if result == 'yes'}, may)
         self.assertEqual(len(found), 27)
-        for name, why in {'map-write-execute': 'EPERM', 'make-executable': 'EPERM', 'netlink': 'EAFNOSUPPORT', 'packet': 'EAFNOSUPPORT', 'vsock': 'EAFNOSUPPORT',
-                          'trace': 'EPERM', 'new-user-namespace': 'EPERM', 'set-personality': 'EPERM', 'add-key': 'EPERM', 'write-etc': 'EROFS',
+        for name, why in {'map-write-execute': 'EPERM', 'make-executable': 'EPERM', 'netlink': 'EAFNOSUPPORT',
+                          'packet': 'EAFNOSUPPORT', 'vsock': 'EAFNOSUPPORT',
+                          'trace': 'EPERM', 'new-user-namespace': 'EPERM', 'set-personality': 'EPERM', 'add-key': 'EPERM',
+                          'write-etc': 'EROFS',
                           'write-file': 'EROFS', 'run-set-user-id': 'EPERM'}.items():
             self.assertEqual(found[name], f'no {why}', name)
 
@@ -109,7 +116,8 @@ class SandboxTest(unittest.TestCase):
         manager.bind(str(path))
         path.chmod(0o777)
         manager.settimeout(60)
-        command = self.unit.command({'LOCAL_LLM_MODEL': f'/opt/llm-models/{MODEL}', 'LOCAL_LLM_ALIAS': 'tiny', 'LOCAL_LLM_CTX_SIZE': '1024',
+        command = self.unit.command({'LOCAL_LLM_MODEL': f'/opt/llm-models/{MODEL}', 'LOCAL_LLM_ALIAS': 'tiny',
+                                     'LOCAL_LLM_CTX_SIZE': '1024',
                                      'LOCAL_LLM_PORT': str(port), 'LOCAL_LLM_FLAGS': flags})
         log = tempfile.TemporaryFile('w+')
         self.addCleanup(log.close)
@@ -125,11 +133,13 @@ class SandboxTest(unittest.TestCase):
         body = {'messages': [{'role': 'user', 'content': 'Say OK'}], 'max_tokens': 10, 'temperature': 0}
 
         def post(body):
-            request = urllib.request.Request(url + '/v1/chat/completions', json.dumps(body).encode(), {'Content-Type': 'application/json'})
+            request = urllib.request.Request(url + '/v1/chat/completions', json.dumps(body).encode(),
+                                             {'Content-Type': 'application/json'})
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.read().decode()
         self.assertEqual(json.loads(post(body))['choices'][0]['message']['content'], 'OK')
-        self.assertIn('data: [DONE]', post({**body, 'stream': True, 'messages': [{'role': 'user', 'content': 'Tell me a story. ' * 20}]}))
+        self.assertIn('data: [DONE]',
+                      post({**body, 'stream': True, 'messages': [{'role': 'user', 'content': 'Tell me a story. ' * 20}]}))
         pid = next(int(p.name) for p in Path('/proc').iterdir() if p.name.isdigit() and self.is_server(p, port))
         status = dict(line.split(':\t', 1) for line in Path(f'/proc/{pid}/status').read_text().splitlines() if ':\t' in line)
         self.assertEqual(status['Seccomp'].strip(), '2')

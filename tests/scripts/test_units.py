@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""scripts/systemd/local-llm.*: systemd-analyze accepts them, the exposure is low, and what the operator was promised stands in them.
+"""scripts/systemd/local-llm.*: systemd-analyze accepts them, the exposure is low, and what the operator was promised stands
+in them.
 
 Without systemd-analyze it is skipped."""
 import re
@@ -50,7 +51,8 @@ class Units(unittest.TestCase):
 
     def test_verify_would_notice(self):
         path = self.system / 'local-llm.service'
-        path.write_text(path.read_text().replace('MemoryMax=3G', 'MemoryMaximum=3G').replace('ProtectHome=yes', 'ProtectHome=surely'))
+        path.write_text(path.read_text().replace('MemoryMax=3G', 'MemoryMaximum=3G').replace('ProtectHome=yes',
+            'ProtectHome=surely'))
         ours = ' '.join(self.verify('local-llm.service')[1])
         self.assertIn('MemoryMaximum', ours)
         self.assertIn('surely', ours)
@@ -62,8 +64,10 @@ class Units(unittest.TestCase):
 
     def test_promises(self):
         unit = Unit(UNITS / 'local-llm.service')
-        for key, value in {'Type': 'notify', 'Restart': 'always', 'MemoryMax': '3G', 'MemoryHigh': '2560M', 'CPUQuota': '200%', 'DynamicUser': 'yes',
-                           'StartLimitBurst': '10', 'Wants': 'local-llm.socket', 'WatchdogSec': '60s', 'LimitMEMLOCK': '3G', 'CacheDirectory': 'local-llm', 'IPAddressDeny': 'any',
+        for key, value in {'Type': 'notify', 'Restart': 'always', 'MemoryMax': '3G', 'MemoryHigh': '2560M', 'CPUQuota': '200%',
+                           'DynamicUser': 'yes',
+                           'StartLimitBurst': '10', 'Wants': 'local-llm.socket', 'WatchdogSec': '60s', 'LimitMEMLOCK': '3G',
+                           'CacheDirectory': 'local-llm', 'IPAddressDeny': 'any',
                            'IPAddressAllow': 'localhost', 'MemoryDenyWriteExecute': 'yes', 'ProtectSystem': 'strict'}.items():
             self.assertEqual(unit.one(key), value, key)
         command = unit.command({})
