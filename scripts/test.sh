@@ -23,6 +23,7 @@ meson test. With --all it goes on with the other stages:
   deploy      the systemd units and their sandbox; install, upgrade, rollback and removal below a throw-away root
   boot        a Debian with a real systemd, booted in namespaces: the service installed, restarted, upgraded, stuck, killed,
               removed (as root)
+  emulated    the kernel levels amx, avx512 and avxvnni on emulated CPUs that have them (in build-emulated/: 330 MB)
   openclaw    OpenClaw itself reads its configuration and talks to the server (installs 800 MB into build-openclaw/)
   lint        shellcheck has nothing to say about the scripts, and no line has more than 130 characters
 
@@ -33,7 +34,7 @@ The last line counts everything: N passed, N failed, N skipped.
 END
 }
 
-all_stages=(native clang sanitize valgrind aarch64 clients quickstart operate deploy boot openclaw lint)
+all_stages=(native clang sanitize valgrind aarch64 clients quickstart operate deploy boot emulated openclaw lint)
 stages=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -286,6 +287,23 @@ stage_boot() {
     stage_passed=$(grep -c '^CHECK ok ' "$log" || true)
     stage_failed=$(grep -c '^CHECK FAILED ' "$log" || true)
     stage_skipped=$(grep -c '^CHECK skipped ' "$log" || true)
+    rm -f "$log"
+    [ "$code" -eq 0 ] || return "$code"
+    [ "$stage_passed" -gt 0 ]
+}
+
+stage_emulated() {
+    local code=0 log
+    [ "$(uname -m)" = x86_64 ] || { say "The emulated machines run what is built for x86-64, and this is not."; return 77; }
+    need g++ g++ || return 77
+    need make make || return 77
+    need xz-utils xz || return 77
+    need binutils as ld strip || return 77
+    build "$root/build-test" -Doptimization=3 -Ddebug=true -Dtests=enabled || return 1
+    log=$(mktemp)
+    "$root/tests/emulated/run.sh" "$root/build-test" | tee "$log" || code=${PIPESTATUS[0]}
+    stage_passed=$(grep -c '^CHECK ok ' "$log" || true)
+    stage_failed=$(grep -c '^CHECK FAILED ' "$log" || true)
     rm -f "$log"
     [ "$code" -eq 0 ] || return "$code"
     [ "$stage_passed" -gt 0 ]
