@@ -3,6 +3,7 @@
  *
  * This is a template. An instruction set's file defines `v16`, a value of 16 float lanes, with the operations listed below, and then includes this
  * file; since the order of operations stands here, all levels compute the same bits. scalar.c defines v16 by plain loops: that is the specification.
+ * A level that has an attention of its own defines ATTENTION before, as that function's name.
  *
  *   v16_load(p), v16_store(p, v)      16 floats, any alignment
  *   v16_load_f16(p), v16_load_bf16(p) 16 halves, widened
@@ -331,7 +332,26 @@ struct attention_rows {
     float *o;       /* [n_rows][head_dim] the same sum of values, weighted */
     float *weights; /* [n_rows][STEP] scores, then exp(score - m), of the step in work */
     float *wide;    /* [head_dim > STEP ? head_dim : STEP][16]: what has been widened */
+    void *rest;     /* of the scratch, on a 64-byte line: for a level that has an attention of its own */
 };
+
+/* Shares the scratch out, as attention_scratch counted it, for rows in whole sixteens: those that do not exist have outputs too, zeros.
+ * No row has seen anything. */
+INLINE struct attention_rows attention_begin(const struct attention_tile *t)
+{
+    const int n_rows = (t->n_rows + 15) / 16 * 16;
+    struct attention_rows r = {.wide = t->scratch};
+    r.weights = r.wide + 16 * (t->head_dim > STEP ? t->head_dim : STEP);
+    r.o = r.weights + n_rows * STEP;
+    r.l = r.o + n_rows * t->head_dim;
+    r.m = r.l + n_rows * 16;
+    r.rest = r.m + n_rows;
+    for (int i = 0; i < n_rows; i++)
+        r.m[i] = -INFINITY;
+    memset(r.l, 0, sizeof(float) * (size_t)n_rows * 16);
+    memset(r.o, 0, sizeof(float) * (size_t)n_rows * (size_t)t->head_dim);
+    return r;
+}
 
 /* Positions of the step that begins at `start` which some of the rows of a group may see. */
 INLINE int attention_seen(const struct attention_tile *t, int first, int n, int start)
@@ -362,33 +382,14 @@ INLINE ptrdiff_t bytes_between(const uint16_t *from, const uint16_t *to)
     return (const char *)to - (const char *)from;
 }
 
-/* Scores of one panel of 16 keys of the step, for all rows that see any of it. */
-INLINE void attention_scores(bool widen, const struct attention_tile *t, const struct attention_rows *r, int start, int panel)
-{
-    const int block = attention_block(t, start, panel / 2), offset = panel % 2 * KV_PANEL * t->head_dim;
-    const uint16_t *keys = t->k[block] + offset;
-    struct lane_rows b = {.b = {keys}, .n = {t->head_dim}, .stride = KV_PANEL,
-                          .ahead = {bytes_between(t->k[block], t->k[attention_block(t, start, panel / 2 + STEP / KV_BLOCK)])}};
-    if (widen) {
-        for (int d = 0; d < t->head_dim; d++)
-            v16_store(r->wide + d * KV_PANEL, v16_load_f16(keys + d * KV_PANEL));
-        b.b[0] = r->wide;
-    }
-    for (int first = 0, n; first < t->n_rows; first += n) {
-        n = rows_of_group(t, first);
-        if (attention_seen(t, first, n, start) <= panel * KV_PANEL)
-            continue;
-        float *c[V16_ROWS];
-        for (int i = 0; i < n; i++)
-            c[i] = r->weights + (first + i) * STEP + panel * KV_PANEL;
-        tile(widen ? ELEMENT_F32 : ELEMENT_F16, n, c, true, t->q + first, &b);
-    }
-}
-
-/* Turns a row's scores of the step, of which it sees some, into weights, and brings m, l and o up to date. */
+/* Turns a row's scores of the step into weights, and brings m, l and o up to date. */
 INLINE void attention_weights(const struct attention_tile *t, const struct attention_rows *r, int i, int start)
 {
     float *w = r->weights + i * STEP, *l = r->l + i * 16, *o = r->o + i * t->head_dim;
+    if (t->limit[i] <= start) { /* others that are computed with it may see the step */
+        memset(w, 0, STEP * sizeof(float));
+        return;
+    }
     for (int j = t->limit[i] - start; j < STEP; j++)
         w[j] = -INFINITY;
     v16 s[STEP / 16], top = v16_set1(-INFINITY);
@@ -414,6 +415,42 @@ INLINE void attention_weights(const struct attention_tile *t, const struct atten
         sum = v16_add(sum, p);
     }
     v16_store(l, sum);
+}
+
+/* Writes the outputs. */
+INLINE void attention_end(const struct attention_tile *t, const struct attention_rows *r)
+{
+    for (int i = 0; i < t->n_rows; i++) {
+        v16 l = v16_set1(v16_sum(v16_load(r->l + i * 16)));
+        for (int d = 0; d < t->head_dim; d += 16)
+            v16_store(t->out[i] + d, v16_div(v16_load(r->o + i * t->head_dim + d), l));
+    }
+}
+
+#ifndef ATTENTION /* else the name of the level's own, which has the functions above in common with this one */
+#define ATTENTION attention
+
+/* Scores of one panel of 16 keys of the step, for all rows that see any of it. */
+INLINE void attention_scores(bool widen, const struct attention_tile *t, const struct attention_rows *r, int start, int panel)
+{
+    const int block = attention_block(t, start, panel / 2), offset = panel % 2 * KV_PANEL * t->head_dim;
+    const uint16_t *keys = t->k[block] + offset;
+    struct lane_rows b = {.b = {keys}, .n = {t->head_dim}, .stride = KV_PANEL,
+                          .ahead = {bytes_between(t->k[block], t->k[attention_block(t, start, panel / 2 + STEP / KV_BLOCK)])}};
+    if (widen) {
+        for (int d = 0; d < t->head_dim; d++)
+            v16_store(r->wide + d * KV_PANEL, v16_load_f16(keys + d * KV_PANEL));
+        b.b[0] = r->wide;
+    }
+    for (int first = 0, n; first < t->n_rows; first += n) {
+        n = rows_of_group(t, first);
+        if (attention_seen(t, first, n, start) <= panel * KV_PANEL)
+            continue;
+        float *c[V16_ROWS];
+        for (int i = 0; i < n; i++)
+            c[i] = r->weights + (first + i) * STEP + panel * KV_PANEL;
+        tile(widen ? ELEMENT_F32 : ELEMENT_F16, n, c, true, t->q + first, &b);
+    }
 }
 
 /* Adds 16 dimensions of the step's weighted values, from `dim` on, to the outputs of all rows. */
@@ -455,39 +492,23 @@ INLINE void attention_step(bool widen, const struct attention_tile *t, const str
     for (int panel = 0; panel < STEP / KV_PANEL && start + panel * KV_PANEL < t->n_keys; panel++)
         attention_scores(widen, t, r, start, panel);
     for (int i = 0; i < t->n_rows; i++)
-        if (t->limit[i] > start)
-            attention_weights(t, r, i, start);
-        else /* others of its group may see the step */
-            memset(r->weights + i * STEP, 0, STEP * sizeof(float));
+        attention_weights(t, r, i, start);
     for (int dim = 0; dim < t->head_dim; dim += 16)
         attention_values(widen, t, r, start, dim);
 }
 
 static void attention(const struct attention_tile *t)
 {
-    const int n_rows = t->n_rows;
-    struct attention_rows r = {.wide = t->scratch};
-    r.weights = r.wide + 16 * (t->head_dim > STEP ? t->head_dim : STEP);
-    r.o = r.weights + n_rows * STEP;
-    r.l = r.o + n_rows * t->head_dim;
-    r.m = r.l + n_rows * 16;
-    for (int i = 0; i < n_rows; i++)
-        r.m[i] = -INFINITY;
-    memset(r.l, 0, sizeof(float) * (size_t)n_rows * 16);
-    memset(r.o, 0, sizeof(float) * (size_t)n_rows * (size_t)t->head_dim);
-
+    const struct attention_rows r = attention_begin(t);
     for (int start = 0; start < t->n_keys; start += STEP)
-        if (n_rows > 2 * V16_ROWS)
+        if (t->n_rows > 2 * V16_ROWS)
             attention_step(true, t, &r, start);
         else
             attention_step(false, t, &r, start);
-
-    for (int i = 0; i < n_rows; i++) {
-        v16 l = v16_set1(v16_sum(v16_load(r.l + i * 16)));
-        for (int d = 0; d < t->head_dim; d += 16)
-            v16_store(t->out[i] + d, v16_div(v16_load(r.o + i * t->head_dim + d), l));
-    }
+    attention_end(t, &r);
 }
+
+#endif
 
 /* ---- what every level's file ends with ---- */
 
@@ -506,6 +527,6 @@ static void attention(const struct attention_tile *t)
 /* All of a level's table but its name: what is above, and the level's own read_all and matmul_NAME. */
 #define MATMUL_ENTRY(name, type) [type] = matmul_##name,
 #define LANES_KERNELS                                                                                                                  \
-    .quantize = quantize, .rms_norm = rms_norm, .rope = rope, .swiglu = swiglu, .add = add, .softmax = softmax, .attention = attention, \
+    .quantize = quantize, .rms_norm = rms_norm, .rope = rope, .swiglu = swiglu, .add = add, .softmax = softmax, .attention = ATTENTION, \
     .to_f16 = to_f16, .read_all = read_all, .matmul = {                                                                                \
         [GGUF_TYPE_F32] = matmul_f32, [GGUF_TYPE_F16] = matmul_f16, [GGUF_TYPE_BF16] = matmul_bf16, QUANTISED_TYPES(MATMUL_ENTRY)}

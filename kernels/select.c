@@ -115,7 +115,7 @@ const struct kernels *kernels_select(struct error *err)
 
 size_t attention_scratch(int n_rows, int head_dim)
 {
-    /* As attention() in lanes.h shares it out: a step of 2 blocks, and for each row its weights, its output, 16 sums and a maximum. */
-    const int step = 2 * KV_BLOCK, wide = head_dim > step ? head_dim : step;
-    return (size_t)n_rows * (size_t)(step + head_dim + 16 + 1) + (size_t)(16 * wide);
+    /* As attention_begin() in lanes.h shares it out: a step of 2 blocks, and for each row its weights, output, 16 sums and a maximum. */
+    const int step = 2 * KV_BLOCK, wide = head_dim > step ? head_dim : step, rows = (n_rows + 15) / 16 * 16;
+    return (size_t)rows * (size_t)(step + head_dim + 16 + 1) + (size_t)(16 * wide);
 }
