@@ -6,6 +6,8 @@
  * Scalar is the specification, to the last bit. Every function below fixes the order and the rounding of its floating-point operations (fused
  * multiply-add where it says fma, 16 partial sums where it says lanes), so that every level, every number of threads and every batch size
  * computes the same bits. What a kernel must compute is written down in kernels/scalar.c; tests/checkkernels holds the others to it.
+ * There is one exception: at the level amx, attention multiplies numbers in two parts (kernels/x86/amx_attention.h). Its bits are its own, the
+ * same with any number of threads and any batch size, and near scalar's.
  *
  * Panels. A weight matrix [n_rows][n_cols] is repacked at load into panels of PANEL_ROWS = 16 consecutive rows; the last panel is filled up with rows of
  * zeros. Within a panel the 16 rows are interleaved in words of 4 columns, so that one 64-byte line holds columns 4j..4j+3 of all 16 rows:

@@ -1,6 +1,7 @@
 /* Logits against exact ones: a float64 forward pass over the same weights, made by a program
  * that shares no code with any engine (tests/data/logits/README.md). Every kernel level,
- * several batch sizes and numbers of threads: close to the truth, and the same bits. */
+ * several batch sizes and numbers of threads: close to the truth, and the same bits. Level amx
+ * has bits of its own, because its attention has: the same with any batch and threads. */
 #include "engine/model.h"
 
 #include <check.h>
@@ -92,11 +93,9 @@ struct result {
     uint64_t hash; /* of all bits of all logits of all positions */
 };
 
-static struct result run(const char *level, int n_threads, int batch)
+static struct result run(const struct kernels *kernels, int n_threads, int batch)
 {
     struct error err;
-    const struct kernels *kernels = kernels_by_name(level, &err);
-    ck_assert_msg(kernels != NULL, "%s", err.text);
     struct threads *pool = threads_new(n_threads, &err);
     struct model *m = model_load(file, kernels, pool, &err);
     ck_assert_msg(m != NULL, "%s", err.text);
@@ -127,6 +126,9 @@ static struct result run(const char *level, int n_threads, int batch)
         }
         kv_sequence_clear(&sequence);
     }
+    printf("%s, %d threads, batches of %d: mean KL %.2e\n", kernels->level, n_threads, batch, result.mean_kl);
+    ck_assert_double_lt(result.mean_kl, MEAN_KL_LIMIT);
+    ck_assert_double_gt(result.mean_kl, -1e-9);
     free(rows);
     free(logits);
     forward_free(f);
@@ -147,17 +149,34 @@ START_TEST(every_level_and_batch)
         } cases[] = {{2, 64}, {1, 7}, {3, 1}, {8, 3}, {2, 500}};
         int n_cases = strcmp(levels[i], "scalar") == 0 ? 1 : 5; /* the specification is slow; checkkernels holds it to itself */
         for (int k = 0; k < n_cases; k++) {
-            struct result r = run(levels[i], cases[k].threads, cases[k].batch);
-            printf("%s, %d threads, batches of %d: mean KL %.2e\n", levels[i], cases[k].threads, cases[k].batch, r.mean_kl);
-            ck_assert_double_lt(r.mean_kl, MEAN_KL_LIMIT);
-            ck_assert_double_gt(r.mean_kl, -1e-9);
-            if (i == 0 && k == 0)
+            struct error err;
+            const struct kernels *kernels = kernels_by_name(levels[i], &err);
+            ck_assert_msg(kernels != NULL, "%s", err.text);
+            struct result r = run(kernels, cases[k].threads, cases[k].batch);
+            if ((i == 0 || strcmp(levels[i], "amx") == 0) && k == 0)
                 hash = r.hash;
             ck_assert_uint_eq(r.hash, hash);
         }
     }
 }
 END_TEST
+
+#if defined(__x86_64__)
+extern const struct kernels kernels_amx_model; /* see kernels/x86/amx.c */
+
+/* The attention of level amx on any CPU, its instructions as functions in C. The other kernels have any level's bits. */
+START_TEST(attention_on_tiles)
+{
+    const char *levels[16];
+    struct error err;
+    struct kernels kernels = *kernels_by_name(levels[kernels_available(levels, 16) - 1], &err);
+    kernels.level = "attention of amx(model)";
+    kernels.attention = kernels_amx_model.attention;
+    const struct result whole = run(&kernels, 2, 64), parts = run(&kernels, 3, 7);
+    ck_assert_uint_eq(whole.hash, parts.hash);
+}
+END_TEST
+#endif
 
 int main(void)
 {
@@ -166,6 +185,9 @@ int main(void)
     tcase_add_unchecked_fixture(c, load_references, NULL);
     tcase_set_timeout(c, 300);
     tcase_add_test(c, every_level_and_batch);
+#if defined(__x86_64__)
+    tcase_add_test(c, attention_on_tiles);
+#endif
     suite_add_tcase(suite, c);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

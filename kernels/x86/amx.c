@@ -1,4 +1,4 @@
-/* AMX-TILE and AMX-INT8 on top of AVX-512: Intel servers since 2023 (Sapphire Rapids).
+/* AMX-TILE, AMX-INT8 and AMX-BF16 on top of AVX-512: Intel servers since 2023 (Sapphire Rapids). Attention is in amx_attention.h.
  *
  * TDPBSSD multiplies a tile A of 16 rows of signed bytes with a tile B of columns in words of 4 bytes, and adds to a tile C of 16 x 16 32-bit sums, exactly. A group of
  * 32 columns of a panel, unpacked to bytes, is such a tile B as it stands: 8 lines, 16 rows of weights beside each other in each. The quantised activations of 16
@@ -23,6 +23,7 @@
 #include "kernels/levels.h"
 #include "kernels/x86/lanes512.h"
 
+#define ATTENTION attention_on_tiles
 #include "kernels/lanes.h"
 
 #include "kernels/x86/groups512.h"
@@ -142,6 +143,13 @@ static void copy_rest(struct rest *rest, const struct act *x, size_t first_group
     }
 }
 
+/* What LDTILECFG reads. */
+struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+};
+
 /* ---- tiles ----
  *
  * Tiles are named by constants. Groups take turns between two sets of them, so that a group's products need not wait until the sums of the one before are stored:
@@ -149,11 +157,7 @@ static void copy_rest(struct rest *rest, const struct act *x, size_t first_group
 
 static void configure_tiles(enum gguf_type type)
 {
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
+    struct tile_config config = {.palette = 1};
     const int words = type == GGUF_TYPE_Q6_K ? 4 : 8; /* of 4 columns that are summed up */
     for (int t = 0; t < 8; t++) {
         const bool is_a = t == 0 || t == 3, is_b = t == 1 || t == 4;
@@ -283,5 +287,7 @@ INLINE void matmul(enum gguf_type type, const char *panels, size_t n_panels, con
 }
 
 QUANTISED_TYPES(MATMUL_OF_TYPE)
+
+#include "kernels/x86/amx_attention.h"
 
 const struct kernels TABLE = {.level = LEVEL, LANES_KERNELS};

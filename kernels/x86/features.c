@@ -18,6 +18,7 @@ enum {
     /* leaf 7 subleaf 0, ECX */
     AVX512_VNNI = 1 << 11,
     /* leaf 7 subleaf 0, EDX */
+    AMX_BF16 = 1 << 22,
     AMX_TILE = 1 << 24,
     AMX_INT8 = 1 << 25,
     /* leaf 7 subleaf 1, EAX */
@@ -87,8 +88,8 @@ const char *x86_lacks_for_amx(const struct x86_words *w)
 {
     if (!x86_has_avx512(w))
         return "AVX-512 F, BW, VL and VNNI besides AMX";
-    if (!all(w->leaf7_edx, AMX_TILE | AMX_INT8))
-        return "AMX-TILE and AMX-INT8, and the CPU does not name both";
+    if (!all(w->leaf7_edx, AMX_TILE | AMX_INT8 | AMX_BF16))
+        return "AMX-TILE, AMX-INT8 and AMX-BF16, and the CPU does not name all of them";
     const uint32_t row_bytes = w->leaf1d_1_ebx & 0xFFFF, tiles = w->leaf1d_1_ebx >> 16, rows = w->leaf1d_1_ecx & 0xFFFF;
     const uint32_t most_rows = w->leaf1e_ebx & 0xFF, most_bytes = w->leaf1e_ebx >> 8 & 0xFFFF;
     if (row_bytes < 64 || tiles < 8 || rows < 16 || most_rows < 8 || most_bytes < 64)

@@ -33,7 +33,7 @@ int levels_under_test(const struct kernels *levels[], int max, bool models)
 
 #if defined(__x86_64__)
 /* The bits by their numbers in Intel's manual, once more: a wrong constant in features.c must not go unseen. */
-enum { FEATURES = 12 };
+enum { FEATURES = 13 };
 static const struct feature {
     const char *name;
     int word, bit;                     /* word: 0 leaf 1 ECX, 1 leaf 7 EBX, 2 leaf 7 ECX, 3 leaf 7 subleaf 1 EAX, 4 leaf 7 EDX */
@@ -45,6 +45,7 @@ static const struct feature {
     {"AVX512F", 1, 16, false, false, true, true},    {"AVX512BW", 1, 30, false, false, true, true},
     {"AVX512VL", 1, 31, false, false, true, true},   {"AVX512VNNI", 2, 11, false, false, true, true},
     {"AMX-TILE", 4, 24, false, false, false, true},  {"AMX-INT8", 4, 25, false, false, false, true},
+    {"AMX-BF16", 4, 22, false, false, false, true},
 };
 
 /* What Sapphire Rapids answers. */

@@ -1,8 +1,9 @@
-/* The instructions of AVX-512 and AMX that kernels/x86 uses, in plain C: with this folder before the compiler's own, amx.c and avx512.c build for any CPU, and
- * checkkernels holds what they compute to scalar's bits where no CPU with the instructions is at hand. Nothing here is fast.
+/* The instructions of AVX-512 and AMX that kernels/x86 uses, in plain C: with this folder before the compiler's own, amx.c and
+ * avx512.c build for any CPU, and checkkernels holds what they compute to scalar's bits where no CPU with the instructions is at
+ * hand. Nothing here is fast.
  *
- * What each does is from Intel's SDM, volume 2. Where an instruction would raise #UD, because of tiles that are not configured or do not fit each other, the
- * program is ended by SIGILL as well. Names are the compiler's. */
+ * What each does is from Intel's SDM, volume 2. Where an instruction would raise #UD, because of tiles that are not configured or
+ * do not fit each other, the program is ended by SIGILL as well. Names are the compiler's. */
 #ifndef QUERN_MODEL_IMMINTRIN_H
 #define QUERN_MODEL_IMMINTRIN_H
 
@@ -136,10 +137,18 @@ MODEL float _mm512_reduce_max_ps(__m512 a)
     EACH_LANE(16) max = a.f[i_] > max ? a.f[i_] : max;
     return max;
 }
+/* Lane by lane: gcc 12 at -O2 takes bits copied from floats and back, all at once, for what they were before the floats were
+ * computed with. */
 MODEL __m512 _mm512_castsi512_ps(__m512i a)
 {
     __m512 v;
-    memcpy(&v, &a, sizeof v);
+    EACH_LANE(16) memcpy(&v.f[i_], &a.u[i_], sizeof v.f[i_]);
+    return v;
+}
+MODEL __m512i _mm512_castps_si512(__m512 a)
+{
+    __m512i v;
+    EACH_LANE(16) memcpy(&v.u[i_], &a.f[i_], sizeof v.u[i_]);
     return v;
 }
 MODEL __m256 _mm512_castps512_ps256(__m512 a)
@@ -216,6 +225,7 @@ MODEL_INT(_mm512_slli_epi16, (__m512i a, unsigned n), 32, w, (uint16_t)(a.w[i_] 
 MODEL_INT(_mm512_srli_epi16, (__m512i a, unsigned n), 32, w, (uint16_t)(a.w[i_] >> n))
 MODEL_INT(_mm512_slli_epi32, (__m512i a, unsigned n), 16, u, a.u[i_] << n)
 MODEL_INT(_mm512_srli_epi32, (__m512i a, unsigned n), 16, u, a.u[i_] >> n)
+MODEL_INT(_mm512_add_epi32, (__m512i a, __m512i b), 16, u, a.u[i_] + b.u[i_])
 MODEL_INT(_mm512_sub_epi8, (__m512i a, __m512i b), 64, c, (uint8_t)(a.c[i_] - b.c[i_]))
 MODEL_INT(_mm512_cvtepi8_epi32, (__m128i a), 16, d, a.b[i_])
 MODEL_INT(_mm512_cvtepu8_epi32, (__m128i a), 16, d, a.c[i_])
@@ -347,7 +357,10 @@ MODEL void _tile_stored(int t, void *base, size_t stride)
     for (size_t r = 0; r < model_tiles.config.rows[t]; r++)
         memcpy((char *)base + r * stride, model_tiles.row[t][r], model_tiles.config.row_bytes[t]);
 }
-MODEL void _tile_dpbssd(int c, int a, int b)
+struct model_shape {
+    int m, n, k;
+};
+MODEL struct model_shape model_multipliable(int c, int a, int b)
 {
     model_usable(c);
     model_usable(a);
@@ -355,12 +368,51 @@ MODEL void _tile_dpbssd(int c, int a, int b)
     const int m = model_tiles.config.rows[c], n = model_tiles.config.row_bytes[c] / 4, k = model_tiles.config.row_bytes[a] / 4;
     model_undefined_unless(c != a && c != b && a != b && m == model_tiles.config.rows[a] && n == model_tiles.config.row_bytes[b] / 4 &&
                            k == model_tiles.config.rows[b]);
+    return (struct model_shape){m, n, k};
+}
+MODEL void _tile_dpbssd(int c, int a, int b)
+{
+    const struct model_shape shape = model_multipliable(c, a, b);
+    const int m = shape.m, n = shape.n, k = shape.k;
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++) {
             int32_t sum;
             memcpy(&sum, &model_tiles.row[c][i][j * 4], sizeof sum);
             for (int l = 0; l < k * 4; l++)
                 sum += (int8_t)model_tiles.row[a][i][l] * (int8_t)model_tiles.row[b][l / 4][j * 4 + l % 4];
+            memcpy(&model_tiles.row[c][i][j * 4], &sum, sizeof sum);
+        }
+}
+/* Denormals are zeros, of the same sign. What rounds up to the smallest normal number counts as normal; the instruction may
+ * differ there. */
+MODEL float model_flushed(float x)
+{
+    return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x;
+}
+MODEL float model_bf16(const uint8_t bytes[2])
+{
+    uint16_t half;
+    memcpy(&half, bytes, sizeof half);
+    const uint32_t bits = (uint32_t)half << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return model_flushed(x);
+}
+/* The even numbers of a row and column are multiplied and added up one after the other, each step rounded once to nearest, and
+ * the odd ones likewise; then both sums are added, and that to the sum in the tile. */
+MODEL void _tile_dpbf16ps(int c, int a, int b)
+{
+    const struct model_shape shape = model_multipliable(c, a, b);
+    for (int i = 0; i < shape.m; i++)
+        for (int j = 0; j < shape.n; j++) {
+            float even = 0, odd = 0, sum;
+            for (int l = 0; l < shape.k; l++) {
+                const uint8_t *x = &model_tiles.row[a][i][l * 4], *y = &model_tiles.row[b][l][j * 4];
+                even = model_flushed(fmaf(model_bf16(x), model_bf16(y), even));
+                odd = model_flushed(fmaf(model_bf16(x + 2), model_bf16(y + 2), odd));
+            }
+            memcpy(&sum, &model_tiles.row[c][i][j * 4], sizeof sum);
+            sum = model_flushed(model_flushed(sum) + model_flushed(even + odd));
             memcpy(&model_tiles.row[c][i][j * 4], &sum, sizeof sum);
         }
 }
