@@ -1,9 +1,10 @@
-/* dump-logits MODEL IDS_FILE OUT.f32 [--batch N]
+/* dump-logits MODEL IDS_FILE OUT.f32 [--batch N] [--threads N]
  *
  * Reads token ids separated by white space from IDS_FILE ("-": standard input), runs them as one sequence,
  * and writes the logits of every position to OUT.f32: float32 in the machine's byte order, n_vocab per
  * position, so that quern can be compared with another engine number by number.
- * --batch N computes N positions at a time (default 64); the numbers must not depend on it. */
+ * --batch N computes N positions at a time (default 64), --threads N by so many threads (default: one for
+ * each usable core); the numbers must not depend on either. */
 #include "engine/model.h"
 
 #include <errno.h>
@@ -80,7 +81,7 @@ static bool dump(const struct model *m, struct threads *pool, const struct ids *
     return good;
 }
 
-static bool run(const char *model_path, const char *ids_path, const char *out_path, int batch, struct error *err)
+static bool run(const char *model_path, const char *ids_path, const char *out_path, int batch, int n_threads, struct error *err)
 {
     struct ids ids = {0};
     struct threads *pool = NULL;
@@ -88,7 +89,7 @@ static bool run(const char *model_path, const char *ids_path, const char *out_pa
     FILE *out = NULL;
     const struct kernels *kernels = kernels_select(err);
     struct gguf *file = kernels ? gguf_open(model_path, &(struct gguf_options){0}, err) : NULL;
-    bool good = file && (pool = threads_new(threads_usable_cores(), err)) && (model = model_load(file, kernels, pool, err)) &&
+    bool good = file && (pool = threads_new(n_threads, err)) && (model = model_load(file, kernels, pool, err)) &&
                 read_ids(ids_path, model_shape(model)->n_vocab, model_shape(model)->n_ctx_train, &ids, err);
     if (good) {
         out = fopen(out_path, "wbe");
@@ -107,16 +108,21 @@ static bool run(const char *model_path, const char *ids_path, const char *out_pa
 
 int main(int argc, char **argv)
 {
-    long batch = 64;
-    char *end = "";
-    if (argc == 6 && !strcmp(argv[4], "--batch"))
-        batch = strtol(argv[5], &end, 10);
-    if ((argc != 4 && (argc != 6 || strcmp(argv[4], "--batch") != 0)) || *end || batch < 1 || batch > 65536) {
-        fputs("Usage: dump-logits MODEL IDS_FILE OUT.f32 [--batch N]\n", stderr);
+    long batch = 64, n_threads = threads_usable_cores();
+    bool good = argc >= 4 && argc % 2 == 0;
+    for (int i = 4; good && i < argc; i += 2) {
+        long *number = !strcmp(argv[i], "--batch") ? &batch : !strcmp(argv[i], "--threads") ? &n_threads : NULL;
+        char *end = "";
+        if (number)
+            *number = strtol(argv[i + 1], &end, 10);
+        good = number && !*end;
+    }
+    if (!good || batch < 1 || batch > 65536 || n_threads < 1 || n_threads > 1024) {
+        fputs("Usage: dump-logits MODEL IDS_FILE OUT.f32 [--batch N] [--threads N]\n", stderr);
         return 2;
     }
     struct error err;
-    if (run(argv[1], argv[2], argv[3], (int)batch, &err))
+    if (run(argv[1], argv[2], argv[3], (int)batch, (int)n_threads, &err))
         return EXIT_SUCCESS;
     fprintf(stderr, "dump-logits: %s\n", err.text);
     return EXIT_FAILURE;
