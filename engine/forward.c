@@ -20,8 +20,6 @@ enum {
     PIECE_BYTES = 64 << 10, /* of weights that a thread takes at a time, about */
     PIECE_PANELS = 16,      /* at most */
     FEW_ROWS = 8,           /* up to here memory is the limit, and weights are shared out in long runs */
-    /* Tokens of a prefill attention tile: times the heads that share a KV head, queries that fit into the first-level cache. */
-    QUERY_TILE = 8,
     ATTENTION_ROWS = 128,   /* rows (tokens times heads) of one call of the attention kernel, at most */
     TOKENS_PER_PIECE = 8    /* of the work that goes token by token */
 };
@@ -517,8 +515,9 @@ static void quantize_heads_piece(void *arg, int piece, int thread)
 /* Number of rows from `first` on that make one tile. */
 static int tile_rows(const struct forward *f, int first)
 {
+    const int most = f->model->kernels->attention_tokens;
     int n = 1;
-    while (n < QUERY_TILE && first + n < f->n_rows && f->rows[first + n].sequence == f->rows[first].sequence)
+    while (n < most && first + n < f->n_rows && f->rows[first + n].sequence == f->rows[first].sequence)
         n++;
     return n;
 }

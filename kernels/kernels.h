@@ -6,8 +6,8 @@
  * Scalar is the specification, to the last bit. Every function below fixes the order and the rounding of its floating-point operations (fused
  * multiply-add where it says fma, 16 partial sums where it says lanes), so that every level, every number of threads and every batch size
  * computes the same bits. What a kernel must compute is written down in kernels/scalar.c; tests/checkkernels holds the others to it.
- * There is one exception: at the level amx, attention multiplies numbers in two parts (kernels/x86/amx_attention.h). Its bits are its own, the
- * same with any number of threads and any batch size, and near scalar's.
+ * There is one exception: at the level amx, attention multiplies numbers in two parts (kernels/x86/amx_attention.h). Its bits are its
+ * own, the same with any number of threads and any batch size, and near scalar's.
  *
  * Panels. A weight matrix [n_rows][n_cols] is repacked at load into panels of PANEL_ROWS = 16 consecutive rows; the last panel is filled up with rows of
  * zeros. Within a panel the 16 rows are interleaved in words of 4 columns, so that one 64-byte line holds columns 4j..4j+3 of all 16 rows:
@@ -87,6 +87,8 @@ struct kernels {
     /* p[i] = exp(x[i] - max(x)) (all i < n, any n); returns the sum of p. p may be x. The caller divides where it wants probabilities. */
     float (*softmax)(float *p, const float *x, int n);
     void (*attention)(const struct attention_tile *tile);
+    /* Tokens of a prompt whose rows a call of attention had best have: more share what it does once, fewer are in a nearer cache. */
+    int attention_tokens;
     /* Rounds to f16 (nearest even); what is beyond the greatest finite f16, infinity too, becomes that, and so does NaN. n a multiple of 16. */
     void (*to_f16)(uint16_t *y, const float *x, int n);
     /* Reads n bytes (a multiple of 64) as fast as they come, and returns something that depends on all of them: the bench's yardstick. */

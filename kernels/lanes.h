@@ -3,7 +3,7 @@
  *
  * This is a template. An instruction set's file defines `v16`, a value of 16 float lanes, with the operations listed below, and then includes this
  * file; since the order of operations stands here, all levels compute the same bits. scalar.c defines v16 by plain loops: that is the specification.
- * A level that has an attention of its own defines ATTENTION before, as that function's name.
+ * A level that has an attention of its own defines ATTENTION before, as that function's name, and ATTENTION_TOKENS.
  *
  *   v16_load(p), v16_store(p, v)      16 floats, any alignment
  *   v16_load_f16(p), v16_load_bf16(p) 16 halves, widened
@@ -335,8 +335,8 @@ struct attention_rows {
     void *rest;     /* of the scratch, on a 64-byte line: for a level that has an attention of its own */
 };
 
-/* Shares the scratch out, as attention_scratch counted it, for rows in whole sixteens: those that do not exist have outputs too, zeros.
- * No row has seen anything. */
+/* Shares the scratch out, as attention_scratch counted it, for rows in whole sixteens: those that do not exist have outputs too,
+ * zeros. No row has seen anything. */
 INLINE struct attention_rows attention_begin(const struct attention_tile *t)
 {
     const int n_rows = (t->n_rows + 15) / 16 * 16;
@@ -429,6 +429,7 @@ INLINE void attention_end(const struct attention_tile *t, const struct attention
 
 #ifndef ATTENTION /* else the name of the level's own, which has the functions above in common with this one */
 #define ATTENTION attention
+#define ATTENTION_TOKENS 8 /* times the heads that share a KV head, queries that fit into the first-level cache */
 
 /* Scores of one panel of 16 keys of the step, for all rows that see any of it. */
 INLINE void attention_scores(bool widen, const struct attention_tile *t, const struct attention_rows *r, int start, int panel)
@@ -526,7 +527,7 @@ static void attention(const struct attention_tile *t)
 
 /* All of a level's table but its name: what is above, and the level's own read_all and matmul_NAME. */
 #define MATMUL_ENTRY(name, type) [type] = matmul_##name,
-#define LANES_KERNELS                                                                                                                  \
-    .quantize = quantize, .rms_norm = rms_norm, .rope = rope, .swiglu = swiglu, .add = add, .softmax = softmax, .attention = ATTENTION, \
-    .to_f16 = to_f16, .read_all = read_all, .matmul = {                                                                                \
+#define LANES_KERNELS                                                                                                            \
+    .quantize = quantize, .rms_norm = rms_norm, .rope = rope, .swiglu = swiglu, .add = add, .softmax = softmax,                  \
+    .attention = ATTENTION, .attention_tokens = ATTENTION_TOKENS, .to_f16 = to_f16, .read_all = read_all, .matmul = {            \
         [GGUF_TYPE_F32] = matmul_f32, [GGUF_TYPE_F16] = matmul_f16, [GGUF_TYPE_BF16] = matmul_bf16, QUANTISED_TYPES(MATMUL_ENTRY)}

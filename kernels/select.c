@@ -115,11 +115,11 @@ const struct kernels *kernels_select(struct error *err)
 
 size_t attention_scratch(int n_rows, int head_dim)
 {
-    /* As attention_begin() in lanes.h shares it out: a step of 2 blocks, and for each row its weights, output, 16 sums and a maximum. */
+    /* As attention_begin() in lanes.h shares it out: a step of 2 blocks; for each row its weights, output, 16 sums and a maximum. */
     const int step = 2 * KV_BLOCK, wide = head_dim > step ? head_dim : step, rows = (n_rows + 15) / 16 * 16;
     const size_t floats = (size_t)rows * (size_t)(step + head_dim + 16 + 1) + (size_t)(16 * wide);
 #if defined(__x86_64__)
-    /* amx_attention.h: queries and weights once more, and the keys or the values of a step; in tiles of 32 or 4 * 16 dimensions. */
+    /* amx_attention.h: queries and weights once more, and a step's keys or values; in tiles of 32 or 4 * 16 dimensions. */
     const int tiles = (head_dim + 31) / 32 * 32, strips = (head_dim + 63) / 64 * 64;
     return floats + (size_t)rows * (size_t)(tiles + step) + (size_t)(step * strips);
 #else

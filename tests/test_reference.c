@@ -172,6 +172,7 @@ START_TEST(attention_on_tiles)
     struct kernels kernels = *kernels_by_name(levels[kernels_available(levels, 16) - 1], &err);
     kernels.level = "attention of amx(model)";
     kernels.attention = kernels_amx_model.attention;
+    kernels.attention_tokens = kernels_amx_model.attention_tokens;
     const struct result whole = run(&kernels, 2, 64), parts = run(&kernels, 3, 7);
     ck_assert_uint_eq(whole.hash, parts.hash);
 }

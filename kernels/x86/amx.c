@@ -24,6 +24,7 @@
 #include "kernels/x86/lanes512.h"
 
 #define ATTENTION attention_on_tiles
+#define ATTENTION_TOKENS 16
 #include "kernels/lanes.h"
 
 #include "kernels/x86/groups512.h"

@@ -22,20 +22,20 @@
  * word is all the same as long as A and B agree: here number i and number i + 16 of 32, so that nothing changes lanes. Keys and
  * values are split once for all rows.
  *
- * What limits, for 48 rows (8 tokens, 6 heads), head_dim 128 and a step of 64 positions, which are 786432 multiply-adds; gcc 12
+ * What limits, for 96 rows (16 tokens, 6 heads), head_dim 128 and a step of 64 positions, which are 1572864 multiply-adds; gcc 12
  * and clang 14 make the same of it, to a few operations:
  *
  *                                                                                                    cycles by Intel's figures
- *   288 TDPBF16PS, 16 cycles each                                                                                         4608
+ *   576 TDPBF16PS, 16 cycles each                                                                                         9216
  *   splitting keys and values: 512 pairs of lines, 12 vector operations each, on ports 0 and 5                            3072
- *   weights, and splitting them: 100 vector operations for a row                                                          2400
- *   16 rows of 360 tiles that TILELOADD reads, 2 a cycle                                                                  2880
- *   16 rows of 36 tiles that TILESTORED writes, 1 a cycle; 1216 other stores                                              1792
+ *   weights, and splitting them: 100 vector operations for a row                                                          4800
+ *   16 rows of 720 tiles that TILELOADD reads, 2 a cycle                                                                  5760
+ *   16 rows of 72 tiles that TILESTORED writes, 1 a cycle; 1408 other stores                                              2560
  *
- * So 78 multiply-adds a cycle if vectors wait for tiles and tiles for vectors, 144 if they never do. lanes.h has 1024 fused
- * operations for a row and 30 multiply-adds a cycle at most. With the 6 rows of a single token, splitting is most of the work,
- * and a step takes 3400 to 4900 cycles where lanes.h takes 3600: memory is slower than either. The more rows share what is split,
- * the better. These are limits, not measurements.
+ * So 92 multiply-adds a cycle if vectors wait for tiles and tiles for vectors, 170 if they never do. lanes.h has 1024 fused
+ * operations for a row, and 30 multiply-adds a cycle at most. With the 6 rows of a single token, splitting is most of the work,
+ * and a step takes 3400 to 4900 cycles where lanes.h takes 3600; memory is slower than either. With 8 tokens in a call instead of
+ * 16 it would be 78 to 144 multiply-adds a cycle, because more rows share what is split. These are limits, not measurements.
  */
 #ifndef QUERN_AMX_ATTENTION_H
 #define QUERN_AMX_ATTENTION_H

@@ -26,8 +26,8 @@ bool x86_has_avx2(const struct x86_words *w);    /* AVX2, FMA, F16C; YMM saved *
 bool x86_has_avxvnni(const struct x86_words *w); /* and AVX-VNNI */
 bool x86_has_avx512(const struct x86_words *w);  /* AVX2's, and AVX-512 F, BW, VL and VNNI; ZMM and opmasks saved */
 
-/* What is missing for AMX on top of AVX-512: NULL, or what goes on after "it needs". Tiles, int8 and bf16, 8 tiles of 16 rows of 64 bytes,
- * tiles saved. */
+/* What is missing for AMX on top of AVX-512: NULL, or what goes on after "it needs". Tiles, int8 and bf16, 8 tiles of 16 rows of
+ * 64 bytes, tiles saved. */
 const char *x86_lacks_for_amx(const struct x86_words *w);
 
 /* Asks Linux to let this process use tiles, which it must before it touches one: the registers have 8 KiB, and are saved for those only who asked (arch_prctl,

@@ -132,9 +132,9 @@ static const char usage[] =
     "                                       for example 'avx2', 'Q4_K', 'avx512 matmul Q6_K'\n"
     "       checkkernels --help\n"
     "\n"
-    "A check at level scalar, and of attention at level amx, compares with double precision within bounds that follow from rounding;\n"
-    "all others compare with scalar, bit by bit (NaN equals NaN, -0 equals +0). Buffers end at forbidden pages. Exit status 1 if\n"
-    "anything failed.\n";
+    "A check at level scalar, and of attention at level amx, compares with double precision within bounds that follow from\n"
+    "rounding; all others compare with scalar, bit by bit (NaN equals NaN, -0 equals +0). Buffers end at forbidden pages. Exit\n"
+    "status 1 if anything failed.\n";
 
 int main(int argc, char **argv)
 {
