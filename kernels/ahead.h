@@ -1,12 +1,13 @@
-/* Asking memory for weights before they are needed. A kernel that works on one token waits for memory and nothing else, and reads every byte of its
- * panels once, in order; the hardware's own prefetchers stop at the end of every 4 KiB page. */
+/* Asking memory for weights before they are needed. A kernel that works on one token waits for memory and nothing else, and reads
+ * every byte of its panels once, in order; the hardware's own prefetchers stop at the end of every 4 KiB page. */
 #ifndef QUERN_AHEAD_H
 #define QUERN_AHEAD_H
 
 #include "kernels/panel.h"
 
-/* Bytes between what is asked for and what is in use. Into the second-level cache, where the hardware fetches it from in time, and far ahead: measured on x86 against
- * 8 KiB into the first level, this leaves more requests under way while the kernel computes. */
+/* Bytes between what is asked for and what is in use. Into the second-level cache, where the hardware fetches it from in time,
+ * and far ahead: measured on x86 against 8 KiB into the first level, this leaves more requests under way while the kernel
+ * computes. */
 #ifndef AHEAD
 #define AHEAD 12288
 #endif

@@ -1,9 +1,10 @@
-/* Everything in floating point, written once for all instruction sets: norms, rotary embedding, SwiGLU, softmax, attention, quantisation of activations, and
- * matmul over weights that are floats themselves.
+/* Everything in floating point, written once for all instruction sets: norms, rotary embedding, SwiGLU, softmax, attention,
+ * quantisation of activations, and matmul over weights that are floats themselves.
  *
- * This is a template. An instruction set's file defines `v16`, a value of 16 float lanes, with the operations listed below, and then includes this
- * file; since the order of operations stands here, all levels compute the same bits. scalar.c defines v16 by plain loops: that is the specification.
- * A level that has an attention of its own defines ATTENTION before, as that function's name, and ATTENTION_TOKENS.
+ * This is a template. An instruction set's file defines `v16`, a value of 16 float lanes, with the operations listed below, and
+ * then includes this file; since the order of operations stands here, all levels compute the same bits. scalar.c defines v16 by
+ * plain loops: that is the specification. A level that has an attention of its own defines ATTENTION before, as that function's
+ * name, and ATTENTION_TOKENS.
  *
  *   v16_load(p), v16_store(p, v)      16 floats, any alignment
  *   v16_load_f16(p), v16_load_bf16(p) 16 halves, widened
@@ -34,8 +35,9 @@
 
 /* ---- exp ---- */
 
-/* exp(x) for x in -87..87, within 1 unit in the last place (checkkernels measures it): x = n ln 2 + f, |f| <= ln 2 / 2, and for exp(f) a polynomial whose
- * coefficients of f^3 .. f^6 are the minimax ones (relative error 2^-28; Taylor's would be 2 units off at the ends by themselves). */
+/* exp(x) for x in -87..87, within 1 unit in the last place (checkkernels measures it): x = n ln 2 + f, |f| <= ln 2 / 2, and for
+ * exp(f) a polynomial whose coefficients of f^3 .. f^6 are the minimax ones (relative error 2^-28; Taylor's would be 2 units off
+ * at the ends by themselves). */
 INLINE v16 v16_exp_bounded(v16 x)
 {
     v16 n = v16_round(v16_mul(x, v16_set1(0x1.715476p+0f)));
@@ -132,18 +134,19 @@ static float softmax(float *p, const float *x, int n)
 
 /* ---- quantisation of activations ----
  *
- * The greatest magnitude of a group need not become 127: with 126, 125 or 124 all other numbers are rounded anew, and which of the
- * four leaves the least error is chance. To try them takes a seventh off the mean squared error. */
+ * The greatest magnitude of a group need not become 127: with 126, 125 or 124 all other numbers are rounded anew, and which of
+ * the four leaves the least error is chance. To try them takes a seventh off the mean squared error. */
 
 enum { SCALES = 4 };
 
 static const float reach[SCALES] = {127, 126, 125, 124};
 
-/* Which scale leaves the least sum of squared errors of x[32]: the first of those whose sums differ in their last bits only. Also the first
- * if there are numbers that are not finite. Lanes 4j + k are scale k. */
+/* Which scale leaves the least sum of squared errors of x[32]: the first of those whose sums differ in their last bits only. Also
+ * the first if there are numbers that are not finite. Lanes 4j + k are scale k. */
 INLINE int best_scale(const float *x, float inverse_max)
 {
-    const v16 shift = v16_set1(0x1.8p23f); /* added, it leaves no room for a fraction: what is below 2^22 is rounded to the nearest integer */
+    /* Added, it leaves no room for a fraction: what is below 2^22 is rounded to the nearest integer. */
+    const v16 shift = v16_set1(0x1.8p23f);
     float sums[16];
     for (int i = 0; i < 16; i++)
         sums[i] = reach[i % SCALES];
@@ -156,9 +159,11 @@ INLINE int best_scale(const float *x, float inverse_max)
         error[i % 2] = v16_fma(rest, rest, error[i % 2]);
     }
     v16_store(sums, v16_add(error[0], error[1]));
-    uint32_t keys[16]; /* the sums below zero, whose greatest is sought, with the scale's number in the last bits; FLT_MAX for NaN */
+    /* The sums below zero, whose greatest is sought, with the scale's number in the last bits; FLT_MAX for NaN. */
+    uint32_t keys[16];
     for (int i = 0; i < 16; i++) {
-        float sum = ((sums[i] + sums[(i + 8) % 16]) + (sums[(i + 4) % 16] + sums[(i + 12) % 16])) * (1 / (reach[i % 4] * reach[i % 4]));
+        float sum = (sums[i] + sums[(i + 8) % 16]) + (sums[(i + 4) % 16] + sums[(i + 12) % 16]);
+        sum *= 1 / (reach[i % SCALES] * reach[i % SCALES]);
         memcpy(keys + i, &sum, sizeof sum);
     }
     for (uint32_t i = 0; i < 16; i++) {
@@ -202,7 +207,8 @@ INLINE void quantize_groups(const struct act *a, const float *x, int token, int 
     }
 }
 
-static void quantize(const struct act *a, const float *x, size_t x_stride, int first_token, int n_tokens, int first_group, int n_groups)
+static void quantize(
+    const struct act *a, const float *x, size_t x_stride, int first_token, int n_tokens, int first_group, int n_groups)
 {
     for (int t = 0; t < n_tokens; t++, x += x_stride)
         for (int g = 0; g < n_groups; g += 16)
@@ -223,7 +229,8 @@ INLINE v16 load_element(int element, const void *b, size_t at)
 }
 
 /* Halves come from memory, floats from a cache: for halves, what lies `ahead` bytes further on than what is read is asked for. */
-INLINE void rows_times(int element, int n_rows, v16 c[], const float *const a[], const void *b, size_t stride, int n, ptrdiff_t ahead)
+INLINE void rows_times(
+    int element, int n_rows, v16 c[], const float *const a[], const void *b, size_t stride, int n, ptrdiff_t ahead)
 {
 #pragma GCC unroll 4
     for (int k = 0; k < n; k++) {
@@ -244,8 +251,10 @@ struct lane_rows {
     size_t stride;
 };
 
-/* One tile of scores or outputs: reads c where told, so that the accumulation goes on, and writes it back. a[i] has a number for every row of both runs. */
-INLINE void tile_exactly(int element, int n_rows, float *const c[], bool from_zero, const float *const a[], const struct lane_rows *b)
+/* One tile of scores or outputs: reads c where told, so that the accumulation goes on, and writes it back. a[i] has a number for
+ * every row of both runs. */
+INLINE void tile_exactly(
+    int element, int n_rows, float *const c[], bool from_zero, const float *const a[], const struct lane_rows *b)
 {
     v16 acc[V16_ROWS];
 #pragma GCC unroll 16
@@ -268,10 +277,10 @@ INLINE void tile_exactly(int element, int n_rows, float *const c[], bool from_ze
 INLINE void tile(int element, int n_rows, float *const c[], bool from_zero, const float *const a[], const struct lane_rows *b)
 {
     switch (n_rows) {
-#define ROWS(count)                                                                                                                    \
-    case count:                                                                                                                        \
-        if (count <= V16_ROWS)                                                                                                         \
-            tile_exactly(element, count <= V16_ROWS ? count : 1, c, from_zero, a, b);                                                  \
+#define ROWS(count)                                                                                                     \
+    case count:                                                                                                         \
+        if (count <= V16_ROWS)                                                                                          \
+            tile_exactly(element, count <= V16_ROWS ? count : 1, c, from_zero, a, b);                                   \
         break;
         ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
 #undef ROWS
@@ -282,7 +291,8 @@ INLINE void tile(int element, int n_rows, float *const c[], bool from_zero, cons
 
 /* ---- matmul over floating-point weights: y = fma over the columns in order ---- */
 
-INLINE void matmul_float(int element, size_t element_bytes, const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)
+INLINE void matmul_float(
+    int element, size_t element_bytes, const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)
 {
     size_t n_cols = (size_t)x->n_cols;
     for (size_t p = 0; p < n_panels; p++, y += PANEL_ROWS) {
@@ -317,11 +327,13 @@ static void matmul_bf16(const void *panels, size_t n_panels, const struct act *x
 
 /* ---- attention, with the online softmax of Milakov and Gimelshein (2018) in steps of STEP positions ----
  *
- * For each row and each step of 64 positions: s = fma over the dimensions in order, times scale; m' = max(m, s); p = exp(s - m'); where the maximum grew, l and o are
- * multiplied by exp(m - m'); l += p, in 16 lanes (position modulo 16) that are added up at the end; o = fma over the positions in order. At the end o / l.
+ * For each row and each step of 64 positions: s = fma over the dimensions in order, times scale; m' = max(m, s); p = exp(s - m');
+ * where the maximum grew, l and o are multiplied by exp(m - m'); l += p, in 16 lanes (position modulo 16) that are added up at
+ * the end; o = fma over the positions in order. At the end o / l.
  *
- * Rows go in groups of up to V16_ROWS. With many of them a panel of keys, and 16 dimensions of the values, are widened into the first-level cache, and all groups go past them
- * before the next. With few, as in a decode step, this runs as fast as memory delivers: halves are widened where they are used, and the next step's are asked for meanwhile. */
+ * Rows go in groups of up to V16_ROWS. With many of them a panel of keys, and 16 dimensions of the values, are widened into the
+ * first-level cache, and all groups go past them before the next. With few, as in a decode step, this runs as fast as memory
+ * delivers: halves are widened where they are used, and the next step's are asked for meanwhile. */
 
 enum { STEP = 2 * KV_BLOCK };
 
@@ -363,7 +375,8 @@ INLINE int attention_seen(const struct attention_tile *t, int first, int n, int 
     return seen < 0 ? 0 : seen > STEP ? STEP : seen;
 }
 
-/* Rows of the group that begins with row `first`. What is left is shared out evenly: 7 rows are 4 and 3 rather than 6 and 1, which would cost more. */
+/* Rows of the group that begins with row `first`. What is left is shared out evenly: 7 rows are 4 and 3 rather than 6 and 1,
+ * which would cost more. */
 INLINE int rows_of_group(const struct attention_tile *t, int first)
 {
     int left = t->n_rows - first, groups = (left + V16_ROWS - 1) / V16_ROWS;
@@ -514,15 +527,15 @@ static void attention(const struct attention_tile *t)
 /* ---- what every level's file ends with ---- */
 
 /* each(name, type) for the quantised types; the names are those that their kernels bear. */
-#define QUANTISED_TYPES(each)                                                                                                          \
-    each(q4_k, GGUF_TYPE_Q4_K) each(q5_k, GGUF_TYPE_Q5_K) each(q6_k, GGUF_TYPE_Q6_K)                                                   \
+#define QUANTISED_TYPES(each)                                                                                           \
+    each(q4_k, GGUF_TYPE_Q4_K) each(q5_k, GGUF_TYPE_Q5_K) each(q6_k, GGUF_TYPE_Q6_K)                                    \
         each(q4_0, GGUF_TYPE_Q4_0) each(q5_0, GGUF_TYPE_Q5_0) each(q8_0, GGUF_TYPE_Q8_0)
 
 /* matmul_NAME, where the level has a matmul() that takes the type, a constant, before everything else. */
-#define MATMUL_OF_TYPE(name, type)                                                                                                     \
-    static void matmul_##name(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)                     \
-    {                                                                                                                                  \
-        matmul(type, panels, n_panels, x, y, y_stride);                                                                                \
+#define MATMUL_OF_TYPE(name, type)                                                                                      \
+    static void matmul_##name(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)      \
+    {                                                                                                                   \
+        matmul(type, panels, n_panels, x, y, y_stride);                                                                 \
     }
 
 /* All of a level's table but its name: what is above, and the level's own read_all and matmul_NAME. */

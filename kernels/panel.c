@@ -129,7 +129,8 @@ static void scales_k(const unsigned char s[12], uint8_t scale[8], uint8_t min[8]
     }
 }
 
-/* Q6_K: ql[128], qh[64], scales[16] (int8), d. Each half of 128 columns is 4 groups: nibble (g / 2) of ql[32 * (g % 2) + l], bit pair g of qh[l]. */
+/* Q6_K: ql[128], qh[64], scales[16] (int8), d. Each half of 128 columns is 4 groups: nibble (g / 2) of ql[32 * (g % 2) + l], bit
+ * pair g of qh[l]. */
 static void words_q6_k(const unsigned char *block, int group, uint32_t w[8])
 {
     const unsigned char *ql = block + group / 4 * 64 + (group & 1) * 32, *qh = block + 128 + group / 4 * 32;
@@ -237,7 +238,8 @@ void panel_pack(enum gguf_type type, const void *rows, size_t n_rows, size_t n_c
     if (n_rows < PANEL_ROWS) /* rows of zeros: every format's all-zero block has d = 0 */
         memset(panel, 0, panel_bytes(type, n_cols));
 
-    /* Column blocks outside, rows inside: 16 source streams are read in order, and what is written stays in the first-level cache. */
+    /* Column blocks outside, rows inside: 16 source streams are read in order, and what is written stays in the first-level
+     * cache. */
     for (size_t b = 0; b < n_blocks; b++) {
         for (size_t r = 0; r < n_rows; r++) {
             const unsigned char *block = (const unsigned char *)rows + r * row_bytes + b * t->block_bytes;

@@ -8,8 +8,8 @@
  *   5th bit  h[64]      bit j of each byte belongs to line j
  *   6th too  h[2][64]   bits 2j, 2j+1 of h[0] belong to line j, of h[1] to line j + 4
  *
- * Where quants and scales cannot be interleaved without splitting lines over cache lines, the scales of the whole panel come first, filled up to a
- * whole line: whoever reads a panel in order meets them before their quants. */
+ * Where quants and scales cannot be interleaved without splitting lines over cache lines, the scales of the whole panel come
+ * first, filled up to a whole line: whoever reads a panel in order meets them before their quants. */
 #ifndef QUERN_PANEL_H
 #define QUERN_PANEL_H
 

@@ -156,8 +156,8 @@ static float v16_max(v16 v)
  *   Q6_K        acc = fma(round(d * (scale0 * sum0((q - 32) a) + scale1 * sum1((q - 32) a))), x.d, acc)
  *   Q4_0 ...    acc = fma(round(d * sum((q - 8) a)), x.d, acc)
  *
- * The sums and their products with the integer scales are exact (below 2^24 in magnitude, so also exact as floats), as are dmin * min and d * scale;
- * "round" is the one rounding of the product with d to float, fma rounds once. */
+ * The sums and their products with the integer scales are exact (below 2^24 in magnitude, so also exact as floats), as are dmin *
+ * min and d * scale; "round" is the one rounding of the product with d to float, fma rounds once. */
 
 /* Unpacked quants of one group: [row][column]. */
 typedef uint8_t group_quants[PANEL_ROWS][ACT_GROUP];
@@ -198,8 +198,8 @@ static int dot(const uint8_t *q, const int8_t *a, int from, int to)
 /* Adds one group's share to y, for 16 rows and all tokens. */
 typedef void group_fn(const void *panel, size_t n_groups, size_t g, const struct act *x, float *y, size_t y_stride);
 
-static void matmul_groups(group_fn *add_group, enum gguf_type type, const void *panels, size_t n_panels, const struct act *x, float *y,
-                          size_t y_stride)
+static void matmul_groups(
+    group_fn *add_group, enum gguf_type type, const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)
 {
     size_t n_groups = (size_t)x->n_cols / ACT_GROUP;
     for (size_t p = 0; p < n_panels; p++, y += PANEL_ROWS) {
@@ -311,10 +311,10 @@ static void add_q8_0(const void *panel, size_t n_groups, size_t g, const struct 
     }
 }
 
-#define MATMUL(name, type)                                                                                                             \
-    static void matmul_##name(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)                     \
-    {                                                                                                                                  \
-        matmul_groups(add_##name, type, panels, n_panels, x, y, y_stride);                                                             \
+#define MATMUL(name, type)                                                                                              \
+    static void matmul_##name(const void *panels, size_t n_panels, const struct act *x, float *y, size_t y_stride)      \
+    {                                                                                                                   \
+        matmul_groups(add_##name, type, panels, n_panels, x, y, y_stride);                                              \
     }
 QUANTISED_TYPES(MATMUL)
 

@@ -37,7 +37,8 @@ static const char *lacks_for_amx(void)
     const char *lacks = x86_lacks_for_amx(&w);
     if (lacks || x86_may_use_tiles())
         return lacks;
-    return "Linux's permission to use tile registers, which was refused (arch_prctl; a sandbox's filter of system calls may be the reason)";
+    return "Linux's permission to use tile registers, which was refused (arch_prctl; a sandbox's filter of system calls may be "
+           "the reason)";
 }
 static const struct level levels[] = {
     {&kernels_scalar, nothing},
@@ -115,7 +116,8 @@ const struct kernels *kernels_select(struct error *err)
 
 size_t attention_scratch(int n_rows, int head_dim)
 {
-    /* As attention_begin() in lanes.h shares it out: a step of 2 blocks; for each row its weights, output, 16 sums and a maximum. */
+    /* As attention_begin() in lanes.h shares it out: a step of 2 blocks; for each row its weights, output, 16 sums and a
+     * maximum. */
     const int step = 2 * KV_BLOCK, wide = head_dim > step ? head_dim : step, rows = (n_rows + 15) / 16 * 16;
     const size_t floats = (size_t)rows * (size_t)(step + head_dim + 16 + 1) + (size_t)(16 * wide);
 #if defined(__x86_64__)

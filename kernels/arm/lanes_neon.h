@@ -15,17 +15,17 @@ enum { V16_ROWS = 6 }; /* 24 accumulators, 4 columns and what they are multiplie
 #define LANES static inline __attribute__((always_inline))
 
 /* The same expression of a part i for all four. */
-#define PARTS(expression)                                                                                                              \
-    (v16)                                                                                                                              \
-    {                                                                                                                                  \
-        {                                                                                                                              \
-            PART(expression, 0), PART(expression, 1), PART(expression, 2), PART(expression, 3)                                         \
-        }                                                                                                                              \
+#define PARTS(expression)                                                                                               \
+    (v16)                                                                                                               \
+    {                                                                                                                   \
+        {                                                                                                               \
+            PART(expression, 0), PART(expression, 1), PART(expression, 2), PART(expression, 3)                          \
+        }                                                                                                               \
     }
-#define PART(expression, index)                                                                                                        \
-    __extension__({                                                                                                                    \
-        enum { i = index };                                                                                                            \
-        expression;                                                                                                                    \
+#define PART(expression, index)                                                                                         \
+    __extension__({                                                                                                     \
+        enum { i = index };                                                                                             \
+        expression;                                                                                                     \
     })
 
 LANES v16 v16_load(const float *p)

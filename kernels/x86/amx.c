@@ -1,15 +1,17 @@
 /* AMX-TILE, AMX-INT8 and AMX-BF16 on top of AVX-512: Intel servers since 2023 (Sapphire Rapids). Attention is in amx_attention.h.
  *
- * TDPBSSD multiplies a tile A of 16 rows of signed bytes with a tile B of columns in words of 4 bytes, and adds to a tile C of 16 x 16 32-bit sums, exactly. A group of
- * 32 columns of a panel, unpacked to bytes, is such a tile B as it stands: 8 lines, 16 rows of weights beside each other in each. The quantised activations of 16
- * tokens are a tile A. C goes through memory into vector registers: row t holds the sums of token t, a lane for each row of the panel.
+ * TDPBSSD multiplies a tile A of 16 rows of signed bytes with a tile B of columns in words of 4 bytes, and adds to a tile C of 16
+ * x 16 32-bit sums, exactly. A group of 32 columns of a panel, unpacked to bytes, is such a tile B as it stands: 8 lines, 16 rows
+ * of weights beside each other in each. The quantised activations of 16 tokens are a tile A. C goes through memory into vector
+ * registers: row t holds the sums of token t, a lane for each row of the panel.
  *
- * What limits is not the products but what follows them, by the specification, for each group: scale, and add to the float sums. So these sums stay in 16 registers over a
- * block of groups, and the products of a group are asked for before the sums of the group before it are used. Blocks of BLOCK groups are the outer loop: their unpacked
- * quants fit into the first-level cache, and the activations of all tokens that belong to them into the second. Between blocks the float sums rest in y.
+ * What limits is not the products but what follows them, by the specification, for each group: scale, and add to the float sums.
+ * So these sums stay in 16 registers over a block of groups, and the products of a group are asked for before the sums of the
+ * group before it are used. Blocks of BLOCK groups are the outer loop: their unpacked quants fit into the first-level cache, and
+ * the activations of all tokens that belong to them into the second. Between blocks the float sums rest in y.
  *
- * Instructions of the inner loop for 16 tokens x 16 rows x 32 columns, 8192 multiply-adds, by gcc 12, which keeps two or three addresses in
- * vector registers besides, and by clang 14; no sums are spilled:
+ * Instructions of the inner loop for 16 tokens x 16 rows x 32 columns, 8192 multiply-adds, by gcc 12, which keeps two or three
+ * addresses in vector registers besides, and by clang 14; no sums are spilled:
  *
  *                                                  Q4_K, Q5_K   Q6_K   others
  *   vector operations, on ports 0 and 5                    64     96       48
@@ -18,8 +20,9 @@
  *   rows that TILESTORED writes, 1 a cycle                 16     32       16
  *   TDPBSSD, 16 cycles each                                 1      2        1
  *
- * So by Intel's figures Q4_K takes 37 cycles for its loads (221 multiply-adds a cycle), Q6_K 48 for its vector operations (170), Q8_0 29 (287). avx512.c has 8 VPDPBUSD and
- * 4 to 8 more operations for 512 multiply-adds: 85 a cycle at most. These are limits, not measurements. */
+ * So by Intel's figures Q4_K takes 37 cycles for its loads (221 multiply-adds a cycle), Q6_K 48 for its vector operations (170),
+ * Q8_0 29 (287). avx512.c has 8 VPDPBUSD and 4 to 8 more operations for 512 multiply-adds: 85 a cycle at most. These are limits,
+ * not measurements. */
 #include "kernels/levels.h"
 #include "kernels/x86/lanes512.h"
 
@@ -29,7 +32,8 @@
 
 #include "kernels/x86/groups512.h"
 
-/* Compiled a second time for the tests, with tests/checkkernels/model in place of the instructions, so that any CPU can hold what is built from them to scalar's bits. */
+/* Compiled a second time for the tests, with tests/checkkernels/model in place of the instructions, so that any CPU can hold what
+ * is built from them to scalar's bits. */
 #ifdef QUERN_MODEL
 #define TABLE kernels_amx_model
 #define LEVEL "amx(model)"
@@ -55,7 +59,8 @@ struct weights {
     float d[BLOCK][PANEL_ROWS];      /* not for Q4_K and Q5_K */
 };
 
-/* Activations of 16 tokens: those of struct act where they lie, or the last few tokens of a block, copied and filled up with zeros. */
+/* Activations of 16 tokens: those of struct act where they lie, or the last few tokens of a block, copied and filled up with
+ * zeros. */
 struct tokens {
     const int8_t *q;      /* group i: q + i * step * 32, [16][32] */
     const float *d, *sum; /* group i: d + i * step, [16] */
@@ -153,8 +158,9 @@ struct tile_config {
 
 /* ---- tiles ----
  *
- * Tiles are named by constants. Groups take turns between two sets of them, so that a group's products need not wait until the sums of the one before are stored:
- * A, B and C are 0, 1, 2 and 3, 4, 5. Q6_K, which needs two sets for the halves of a group, has 6 and 7 too for sums. */
+ * Tiles are named by constants. Groups take turns between two sets of them, so that a group's products need not wait until the
+ * sums of the one before are stored: A, B and C are 0, 1, 2 and 3, 4, 5. Q6_K, which needs two sets for the halves of a group,
+ * has 6 and 7 too for sums. */
 
 static void configure_tiles(enum gguf_type type)
 {
@@ -168,13 +174,13 @@ static void configure_tiles(enum gguf_type type)
     _tile_loadconfig(&config);
 }
 
-#define MULTIPLY(A, B, C, a, b, sums)                                                                                                  \
-    do {                                                                                                                               \
-        _tile_zero(C);                                                                                                                 \
-        _tile_loadd(A, a, ACT_GROUP);                                                                                                  \
-        _tile_loadd(B, b, LINE);                                                                                                       \
-        _tile_dpbssd(C, A, B);                                                                                                         \
-        _tile_stored(C, sums, LINE);                                                                                                   \
+#define MULTIPLY(A, B, C, a, b, sums)                                                                                   \
+    do {                                                                                                                \
+        _tile_zero(C);                                                                                                  \
+        _tile_loadd(A, a, ACT_GROUP);                                                                                   \
+        _tile_loadd(B, b, LINE);                                                                                        \
+        _tile_dpbssd(C, A, B);                                                                                          \
+        _tile_stored(C, sums, LINE);                                                                                    \
     } while (0)
 
 /* The products of group i, which is an odd one or not. */
@@ -202,7 +208,8 @@ INLINE __m512 sums(const int32_t p[PANEL_ROWS])
 }
 
 /* Adds the share of group i to acc, in the order of scalar.c. */
-INLINE void add_share(enum gguf_type type, const struct weights *w, const struct tokens *x, size_t i, const struct products *p, __m512 acc[TILE])
+INLINE void add_share(
+    enum gguf_type type, const struct weights *w, const struct tokens *x, size_t i, const struct products *p, __m512 acc[TILE])
 {
     const float *d = x->d + i * x->step, *sum = x->sum + i * x->step;
     const __m512 scale0 = _mm512_load_ps(has_min(type) || type == GGUF_TYPE_Q6_K ? w->scale0[i] : w->d[i]);
@@ -219,7 +226,8 @@ INLINE void add_share(enum gguf_type type, const struct weights *w, const struct
 }
 
 /* Adds n groups' shares of 16 tokens to y, or writes them there if these are the first. */
-INLINE void add_groups(enum gguf_type type, const struct weights *w, const struct tokens *x, size_t n, bool first, float *y, size_t y_stride)
+INLINE void add_groups(
+    enum gguf_type type, const struct weights *w, const struct tokens *x, size_t n, bool first, float *y, size_t y_stride)
 {
     struct products even, odd;
     __m512 acc[TILE];
@@ -266,7 +274,8 @@ INLINE void matmul(enum gguf_type type, const char *panels, size_t n_panels, con
             const char *panel = panels + p * bytes;
             float *out = y + p * PANEL_ROWS;
             unpack(type, &w, panel, n_groups, first, n);
-            __asm__ volatile("" ::: "memory"); /* gcc does not know that tiles are loaded from memory: all must be stored by now */
+            /* gcc does not know that tiles are loaded from memory: all must be stored by now. */
+            __asm__ volatile("" ::: "memory");
             if (p + 1 < n_panels)
                 ask_for_quants(type, panel + bytes, n_groups, first, n, panels + n_panels * bytes);
             for (size_t t = 0; t < n_whole; t += TILE) {
@@ -284,7 +293,8 @@ INLINE void matmul(enum gguf_type type, const char *panels, size_t n_panels, con
             }
         }
     }
-    _tile_release(); /* a thread that sleeps must not carry tiles: the system would save them, and the CPU would not sleep as deeply */
+    /* A thread that sleeps must not carry tiles: the system would save them, and the CPU would not sleep as deeply. */
+    _tile_release();
 }
 
 QUANTISED_TYPES(MATMUL_OF_TYPE)

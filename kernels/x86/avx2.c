@@ -1,20 +1,23 @@
 /* AVX2 with FMA and F16C: every x86 server since 2013 (Intel) or 2015 (AMD).
  *
- * Quantised matmul: a 256-bit register holds one word of 4 columns for 8 rows, half a line of a panel. VPMADDUBSW multiplies the unsigned quants with a word of
- * activations that is broadcast to all lanes and adds pairs into 16 bits, where further lines are added up; VPMADDWD then widens to 32 bits and multiplies
- * with the integer scale of the row in the same instruction. How many lines go into 16 bits depends on the type (16 rows of a panel in two halves, columns in two
- * halves of 4 lines each, as Q6_K has its scales):
+ * Quantised matmul: a 256-bit register holds one word of 4 columns for 8 rows, half a line of a panel. VPMADDUBSW multiplies the
+ * unsigned quants with a word of activations that is broadcast to all lanes and adds pairs into 16 bits, where further lines are
+ * added up; VPMADDWD then widens to 32 bits and multiplies with the integer scale of the row in the same instruction. How many
+ * lines go into 16 bits depends on the type (16 rows of a panel in two halves, columns in two halves of 4 lines each, as Q6_K has
+ * its scales):
  *
  *   4 bits            8 lines: 16 * 15 * 127 = 30480
  *   Q5_K              4 lines:  8 * 31 * 127 = 31496
- *   Q5_0, Q6_K        8 and 4 lines of quants that are centred: 16 * 16 * 127 = 8 * 32 * 127 = 32512. The products are those of the unsigned quants, added modulo 2^16;
- *                     taking the offset times act.pair away brings the sum back into range, whatever happened on the way
+ *   Q5_0, Q6_K        8 and 4 lines of quants that are centred: 16 * 16 * 127 = 8 * 32 * 127 = 32512. The products are those of
+ *                     the unsigned quants, added modulo 2^16; taking the offset times act.pair away brings the sum back into
+ *                     range, whatever happened on the way
  *   Q8_0              1 line: 2 * 128 * 127 = 32512
  *
- * What bounds this on a core that is shared with another hardware thread is the number of instructions, so the loops are shaped for few of them: both halves of the rows go side
- * by side and share every broadcast; up to 4 tokens go side by side and share what unpacking a line takes. With more tokens a group is unpacked once into memory. For a token and
- * 16 rows of a group (512 multiply-adds) of Q4_K that comes to 59 instructions with many tokens, 71 with 4, and 126 with one, which has all the unpacking to itself; 16 of them
- * are VPMADDUBSW, 14 VPADDW. */
+ * What bounds this on a core that is shared with another hardware thread is the number of instructions, so the loops are shaped
+ * for few of them: both halves of the rows go side by side and share every broadcast; up to 4 tokens go side by side and share
+ * what unpacking a line takes. With more tokens a group is unpacked once into memory. For a token and 16 rows of a group (512
+ * multiply-adds) of Q4_K that comes to 59 instructions with many tokens, 71 with 4, and 126 with one, which has all the unpacking
+ * to itself; 16 of them are VPMADDUBSW, 14 VPADDW. */
 #include "kernels/ahead.h"
 #include "kernels/levels.h"
 #include "kernels/panel.h"
@@ -31,7 +34,8 @@ enum {
 };
 
 #define EACH(i, n) _Pragma("GCC unroll 8") for (int i = 0; i < (n); i++)
-/* t = 0 .. n - 1, n a constant where this is inlined. Clang 14 unrolls what has a constant end before it is inlined, and leaves all else a loop. */
+/* t = 0 .. n - 1, n a constant where this is inlined. Clang 14 unrolls what has a constant end before it is inlined, and leaves
+ * all else a loop. */
 #define EACH_TOKEN(t, n) _Pragma("GCC unroll 4") for (int t = 0; t < ABREAST; t++) if (t < (n))
 #define EACH_HALF(h) _Pragma("GCC unroll 2") for (int h = 0; h < 2; h++)
 
@@ -40,7 +44,8 @@ enum {
 /* A group unpacked; [half of the rows]. What of it is used depends on the type. */
 struct group {
     __m256i q[8][2];     /* [line] quants as unsigned bytes; Q8_0: as they are stored */
-    __m256i scale[2][2]; /* [half of the columns; only Q6_K has two] [row] the integer scale, twice in the 16-bit halves of its lane, as VPMADDWD wants it */
+    __m256i scale[2][2]; /* [half of the columns; only Q6_K has two] [row] the integer scale, twice in the 16-bit halves of its
+                            lane, as VPMADDWD wants it */
     __m256 d[2];
     __m256 min[2];       /* Q4_K, Q5_K: dmin * min, exact */
 };
@@ -59,10 +64,12 @@ INLINE void twice(__m256i out[2], __m128i bytes)
 INLINE void twice_signed(__m256i out[2], __m128i bytes)
 {
     const __m256i both = _mm256_broadcastsi128_si256(bytes);
-    out[0] = _mm256_srai_epi16(_mm256_shuffle_epi8(both, _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, //
-                                                                          -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7)), 8);
-    out[1] = _mm256_srai_epi16(_mm256_shuffle_epi8(both, _mm256_setr_epi8(-1, 8, -1, 8, -1, 9, -1, 9, -1, 10, -1, 10, -1, 11, -1, 11, //
-                                                                          -1, 12, -1, 12, -1, 13, -1, 13, -1, 14, -1, 14, -1, 15, -1, 15)), 8);
+    out[0] = _mm256_shuffle_epi8(both, _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, //
+                                                        -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7));
+    out[1] = _mm256_shuffle_epi8(both, _mm256_setr_epi8(-1, 8, -1, 8, -1, 9, -1, 9, -1, 10, -1, 10, -1, 11, -1, 11, //
+                                                        -1, 12, -1, 12, -1, 13, -1, 13, -1, 14, -1, 14, -1, 15, -1, 15));
+    out[0] = _mm256_srai_epi16(out[0], 8);
+    out[1] = _mm256_srai_epi16(out[1], 8);
 }
 
 INLINE __m128i load16(const void *p)
@@ -127,8 +134,8 @@ INLINE void unpack_factors(enum gguf_type type, const struct packed *g, const st
 
 /* ---- multiply a group with n tokens side by side ---- */
 
-/* These keep the order of lines and tokens as it is written. Left to itself the compiler unpacks all lines and broadcasts all activations before it uses any, and has to
- * put them out to memory. */
+/* These keep the order of lines and tokens as it is written. Left to itself the compiler unpacks all lines and broadcasts all
+ * activations before it uses any, and has to put them out to memory. */
 #define IN_REGISTER(v) __asm__ volatile("" : "+x"(v))
 
 typedef int32_t __attribute__((may_alias, aligned(1))) any_word;
@@ -147,8 +154,10 @@ INLINE __m256i load_now(const __m256i *p)
     return v;
 }
 
-/* The exact 32-bit sums of n tokens, times the integer scales, for both halves of the rows. The quants are in `packed` or in `unpacked`; the other is NULL. */
-INLINE void integer_sums(enum gguf_type type, const struct packed *packed, const struct group *unpacked, const struct act *x, size_t at, int n, __m256i sum[][2])
+/* The exact 32-bit sums of n tokens, times the integer scales, for both halves of the rows. The quants are in `packed` or in
+ * `unpacked`; the other is NULL. */
+INLINE void integer_sums(enum gguf_type type, const struct packed *packed, const struct group *unpacked, const struct act *x,
+    size_t at, int n, __m256i sum[][2])
 {
     const int8_t *a = x->q + at * ACT_GROUP;
     const __m256i one = _mm256_set1_epi16(1);
@@ -176,7 +185,8 @@ INLINE void integer_sums(enum gguf_type type, const struct packed *packed, const
                 EACH_HALF(h)
                 {
                     if (type == GGUF_TYPE_Q8_0) { /* |q| * (a with the sign of q) */
-                        __m256i p = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w[h]), _mm256_sign_epi8(b, w[h])), one);
+                        __m256i p =
+                            _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w[h]), _mm256_sign_epi8(b, w[h])), one);
                         sum[t][h] = j == 0 ? p : _mm256_add_epi32(sum[t][h], p);
                         IN_REGISTER(sum[t][h]);
                     } else {
@@ -192,7 +202,8 @@ INLINE void integer_sums(enum gguf_type type, const struct packed *packed, const
         if (shift) { /* the offset of the quants, times the sums of the activations that went into a lane */
             EACH_TOKEN(t, n)
             {
-                const __m256i offset = _mm256_slli_epi16(word_now((const int8_t *)(x->pair + (at + (size_t)t) * 4 + half * 2)), shift);
+                const __m256i offset =
+                    _mm256_slli_epi16(word_now((const int8_t *)(x->pair + (at + (size_t)t) * 4 + half * 2)), shift);
                 EACH_HALF(h) acc[t][h] = _mm256_sub_epi16(acc[t][h], offset);
             }
         }
@@ -214,8 +225,8 @@ INLINE void integer_sums(enum gguf_type type, const struct packed *packed, const
 }
 
 /* Adds the group's share of n consecutive tokens, from index `at` of the scales on, to acc[n][half of the rows]. */
-INLINE void add_tokens(enum gguf_type type, const struct packed *packed, const struct common *common, const struct group *unpacked, const struct act *x, size_t at,
-                       int n, __m256 (*acc)[2])
+INLINE void add_tokens(enum gguf_type type, const struct packed *packed, const struct common *common,
+    const struct group *unpacked, const struct act *x, size_t at, int n, __m256 (*acc)[2])
 {
     const bool has_min = type == GGUF_TYPE_Q4_K || type == GGUF_TYPE_Q5_K;
     __m256i sum[ABREAST][2];
@@ -225,7 +236,8 @@ INLINE void add_tokens(enum gguf_type type, const struct packed *packed, const s
         unpack_factors(type, packed, common, d, min);
     EACH_TOKEN(t, n)
     {
-        const __m256 token_d = _mm256_broadcast_ss(x->d + at + t), token_sum = has_min ? _mm256_broadcast_ss(x->sum + at + t) : _mm256_setzero_ps();
+        const __m256 token_d = _mm256_broadcast_ss(x->d + at + t),
+                     token_sum = has_min ? _mm256_broadcast_ss(x->sum + at + t) : _mm256_setzero_ps();
         EACH_HALF(h)
         {
             __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][h]), packed ? d[h] : unpacked->d[h]);
@@ -244,7 +256,8 @@ INLINE size_t groups_of_block(size_t n_groups, size_t block)
 }
 
 /* n <= FEW tokens: every group once, in registers. */
-INLINE void few_tokens(enum gguf_type type, int n, const char *panel, const char *end, size_t n_groups, const struct act *x, float *y, size_t y_stride)
+INLINE void few_tokens(enum gguf_type type, int n, const char *panel, const char *end, size_t n_groups, const struct act *x,
+    float *y, size_t y_stride)
 {
     const size_t group_bytes = panel_group_bytes(type);
     const char *ahead = panel + AHEAD;
@@ -273,7 +286,8 @@ INLINE void unpack_group(enum gguf_type type, struct group *g, const struct pack
 }
 
 /* Any number of tokens: every group is unpacked once for RUN of them. */
-INLINE void many_tokens(enum gguf_type type, const char *panel, const char *end, size_t n_groups, const struct act *x, float *y, size_t y_stride)
+INLINE void many_tokens(
+    enum gguf_type type, const char *panel, const char *end, size_t n_groups, const struct act *x, float *y, size_t y_stride)
 {
     const size_t n_tokens = (size_t)x->n_tokens, group_bytes = panel_group_bytes(type);
     for (size_t first = 0; first < n_tokens; first += RUN) {

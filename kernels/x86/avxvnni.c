@@ -1,11 +1,12 @@
 /* AVX-VNNI: Intel clients since 2021 and E-core servers (Sierra Forest), AMD since Zen 5.
  *
- * VPDPBUSD as avx512.c has it, in 256-bit registers of which there are 16: one word of 4 columns for 8 rows, half a line of a panel. The four products of a
- * lane are added to a 32-bit sum, exactly. Integer scales are applied in float, where the product is still exact (see scalar.c).
+ * VPDPBUSD as avx512.c has it, in 256-bit registers of which there are 16: one word of 4 columns for 8 rows, half a line of a
+ * panel. The four products of a lane are added to a 32-bit sum, exactly. Integer scales are applied in float, where the product
+ * is still exact (see scalar.c).
  *
- * The instruction has two encodings: VEX, which is AVX-VNNI, and EVEX, which is AVX-512 VNNI with VL. For the tests this file is compiled with
- * QUERN_EVEX, so that a CPU with either of them can hold the code above the intrinsic to scalar's bits, and with QUERN_MODEL, where instructions
- * of AVX2 stand in for it. */
+ * The instruction has two encodings: VEX, which is AVX-VNNI, and EVEX, which is AVX-512 VNNI with VL. For the tests this file is
+ * compiled with QUERN_EVEX, so that a CPU with either of them can hold the code above the intrinsic to scalar's bits, and with
+ * QUERN_MODEL, where instructions of AVX2 stand in for it. */
 #include "kernels/ahead.h"
 #include "kernels/levels.h"
 #include "kernels/panel.h"
@@ -42,11 +43,12 @@ enum {
     MOST_ABREAST = 4
 };
 
-/* Tokens that go side by side through the lines of a group, so that a chain of dependent instructions runs beside others. 8 registers hold the group's quants; the rest
- * is for sums, of which Q6_K needs two a token. */
+/* Tokens that go side by side through the lines of a group, so that a chain of dependent instructions runs beside others. 8
+ * registers hold the group's quants; the rest is for sums, of which Q6_K needs two a token. */
 #define ABREAST(type) ((type) == GGUF_TYPE_Q6_K ? 2 : MOST_ABREAST)
 
-/* t = 0 .. n - 1, n a constant where this is inlined. Clang 14 unrolls what has a constant end before it is inlined, and leaves all else a loop. */
+/* t = 0 .. n - 1, n a constant where this is inlined. Clang 14 unrolls what has a constant end before it is inlined, and leaves
+ * all else a loop. */
 #define EACH_TOKEN(t, n) _Pragma("GCC unroll 4") for (int t = 0; t < MOST_ABREAST; t++) if (t < (n))
 
 /* Integer scales and what they are multiplied with, for 8 rows. What of it is used depends on the type. */
@@ -57,8 +59,8 @@ struct scales {
     __m256 min;      /* Q4_K, Q5_K: dmin * min, exact */
 };
 
-INLINE void load_scales_k(struct scales *s, const uint16_t *d, const uint16_t *dmin, const uint8_t scale[8][16], const uint8_t min[4][16], size_t i,
-                          int half)
+INLINE void load_scales_k(struct scales *s, const uint16_t *d, const uint16_t *dmin, const uint8_t scale[8][16],
+    const uint8_t min[4][16], size_t i, int half)
 {
     __m256i packed = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(scale[i] + half * 8)));
     __m256i m = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(min[i % 4] + half * 8)));
@@ -120,7 +122,11 @@ INLINE void load_group(enum gguf_type type, struct group *g, const void *panel, 
 /* What is in the quants of a type beyond their value: that times the sum of the activations is subtracted again. */
 INLINE int quant_offset(enum gguf_type type)
 {
-    return type == GGUF_TYPE_Q4_0 ? 8 : type == GGUF_TYPE_Q5_0 ? 16 : type == GGUF_TYPE_Q6_K ? 32 : type == GGUF_TYPE_Q8_0 ? 128 : 0;
+    return type == GGUF_TYPE_Q4_0   ? 8
+           : type == GGUF_TYPE_Q5_0 ? 16
+           : type == GGUF_TYPE_Q6_K ? 32
+           : type == GGUF_TYPE_Q8_0 ? 128
+                                    : 0;
 }
 
 /* sum[t] += lines first .. first + 3 times the activations of token t */
@@ -198,7 +204,8 @@ INLINE void one_token(enum gguf_type type, const char *panel, const char *end, s
     _mm256_storeu_ps(y + 8, acc1);
 }
 
-INLINE void many_tokens(enum gguf_type type, const char *panel, const char *end, size_t n_groups, const struct act *x, float *y, size_t y_stride)
+INLINE void many_tokens(
+    enum gguf_type type, const char *panel, const char *end, size_t n_groups, const struct act *x, float *y, size_t y_stride)
 {
     const size_t n_tokens = (size_t)x->n_tokens, group_bytes = panel_group_bytes(type);
     for (size_t first = 0; first < n_tokens; first += RUN) {

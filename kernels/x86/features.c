@@ -81,7 +81,8 @@ bool x86_has_avxvnni(const struct x86_words *w)
 
 bool x86_has_avx512(const struct x86_words *w)
 {
-    return x86_has_avx2(w) && all(w->xcr0, SAVES_ZMM) && all(w->leaf7_ebx, AVX512F | AVX512BW | AVX512VL) && all(w->leaf7_ecx, AVX512_VNNI);
+    return x86_has_avx2(w) && all(w->xcr0, SAVES_ZMM) && all(w->leaf7_ebx, AVX512F | AVX512BW | AVX512VL) &&
+           all(w->leaf7_ecx, AVX512_VNNI);
 }
 
 const char *x86_lacks_for_amx(const struct x86_words *w)

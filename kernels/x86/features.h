@@ -1,7 +1,9 @@
-/* What an x86-64 CPU can do and the operating system lets it do, from CPUID and XGETBV (Intel SDM volume 1 chapters 13.3 and 14.3, volume 2A "CPUID").
+/* What an x86-64 CPU can do and the operating system lets it do, from CPUID and XGETBV (Intel SDM volume 1 chapters 13.3 and
+ * 14.3, volume 2A "CPUID").
  *
- * An instruction may be used if CPUID names it and if the system saves the registers it works in when it switches tasks: OSXSAVE says that XGETBV may be asked,
- * and XCR0 which registers are saved. A hypervisor or a kernel that forgets either half gets a lesser level and not a crash. */
+ * An instruction may be used if CPUID names it and if the system saves the registers it works in when it switches tasks: OSXSAVE
+ * says that XGETBV may be asked, and XCR0 which registers are saved. A hypervisor or a kernel that forgets either half gets a
+ * lesser level and not a crash. */
 #ifndef QUERN_X86_FEATURES_H
 #define QUERN_X86_FEATURES_H
 
@@ -30,8 +32,8 @@ bool x86_has_avx512(const struct x86_words *w);  /* AVX2's, and AVX-512 F, BW, V
  * 64 bytes, tiles saved. */
 const char *x86_lacks_for_amx(const struct x86_words *w);
 
-/* Asks Linux to let this process use tiles, which it must before it touches one: the registers have 8 KiB, and are saved for those only who asked (arch_prctl,
- * Linux 5.16). Holds for all threads, those to come too. False if it is refused. */
+/* Asks Linux to let this process use tiles, which it must before it touches one: the registers have 8 KiB, and are saved for
+ * those only who asked (arch_prctl, Linux 5.16). Holds for all threads, those to come too. False if it is refused. */
 bool x86_may_use_tiles(void);
 
 #endif

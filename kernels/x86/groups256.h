@@ -1,8 +1,8 @@
-/* What the levels of 256-bit registers share: above all where a group of 32 columns of a panel is, and how the quants of its lines are
- * unpacked. For AVX2 and what builds on it; needs F16C. Included after kernels/lanes.h.
+/* What the levels of 256-bit registers share: above all where a group of 32 columns of a panel is, and how the quants of its
+ * lines are unpacked. For AVX2 and what builds on it; needs F16C. Included after kernels/lanes.h.
  *
- * A register holds one word of 4 columns for 8 rows, half a line of a panel. The types are constants where these functions are called; all else is
- * compiled away. */
+ * A register holds one word of 4 columns for 8 rows, half a line of a panel. The types are constants where these functions are
+ * called; all else is compiled away. */
 #ifndef QUERN_GROUPS256_H
 #define QUERN_GROUPS256_H
 

@@ -1,5 +1,5 @@
-/* What the levels of 512-bit registers share: a group of 32 columns of a panel, its quants and scales for all 16 rows, unpacked. For AVX-512 F, BW and VL and
- * what builds on them. Included after kernels/lanes.h.
+/* What the levels of 512-bit registers share: a group of 32 columns of a panel, its quants and scales for all 16 rows, unpacked.
+ * For AVX-512 F, BW and VL and what builds on them. Included after kernels/lanes.h.
  *
  * A register holds a whole line of a panel: a word of 4 columns for 16 rows. */
 #ifndef QUERN_GROUPS512_H
@@ -79,8 +79,8 @@ INLINE void unpack_fifth_bits(struct group *g, const uint8_t h[LINE])
         g->q[j] = and_or(shift(b, 4 - j), bit, g->q[j]);
 }
 
-INLINE void unpack_scales(struct group *g, const uint16_t *d, const uint16_t *dmin, const uint8_t scale[8][16], const uint8_t min[4][16],
-                          int i)
+INLINE void unpack_scales(
+    struct group *g, const uint16_t *d, const uint16_t *dmin, const uint8_t scale[8][16], const uint8_t min[4][16], int i)
 {
     __m512i s = bytes(scale[i]), m = bytes(min[i % 4]);
     m = i < 4 ? _mm512_and_si512(m, _mm512_set1_epi32(15)) : _mm512_srli_epi32(m, 4);

@@ -53,7 +53,8 @@ LANES v16 v16_set1(float x)
 LANES v16 v16_spread(const float *p)
 {
     __m256 x = _mm256_broadcast_ps((const void *)p);
-    return (v16){_mm256_permutevar_ps(x, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)), _mm256_permutevar_ps(x, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3))};
+    return (v16){_mm256_permutevar_ps(x, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)),
+        _mm256_permutevar_ps(x, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3))};
 }
 LANES v16 v16_add(v16 a, v16 b)
 {

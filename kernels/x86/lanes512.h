@@ -42,7 +42,8 @@ LANES v16 v16_set1(float x)
 }
 LANES v16 v16_spread(const float *p)
 {
-    return _mm512_permutevar_ps(_mm512_broadcast_f32x4(_mm_loadu_ps(p)), _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3));
+    return _mm512_permutevar_ps(
+        _mm512_broadcast_f32x4(_mm_loadu_ps(p)), _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3));
 }
 LANES v16 v16_add(v16 a, v16 b)
 {
@@ -98,7 +99,8 @@ LANES bool v16_any_above(v16 a, v16 b)
 }
 LANES float v16_sum(v16 v)
 {
-    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_castps512_ps256(_mm512_shuffle_f32x4(v, v, _MM_SHUFFLE(1, 0, 3, 2))));
+    __m256 a =
+        _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_castps512_ps256(_mm512_shuffle_f32x4(v, v, _MM_SHUFFLE(1, 0, 3, 2))));
     __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     b = _mm_add_ps(b, _mm_movehl_ps(b, b));
     b = _mm_add_ss(b, _mm_movehdup_ps(b));

@@ -42,7 +42,8 @@ static struct sequence make_sequence(int head_dim, int n_keys, float key_scale, 
     return s;
 }
 
-static void run(const struct kernels *k, const struct sequence *s, int n_rows, const float *const *q, float *const *out, const int *limit)
+static void run(
+    const struct kernels *k, const struct sequence *s, int n_rows, const float *const *q, float *const *out, const int *limit)
 {
     int n_keys = 1;
     for (int i = 0; i < n_rows; i++)
@@ -119,7 +120,8 @@ static void check_tile(const struct kernels *k, int head_dim, int n_rows, int n_
     const float small = key_scale < 1 ? key_scale : 1; /* small keys come with small values, and queries that make up for them */
     struct sequence s = make_sequence(head_dim, n_keys, key_scale, small);
     size_t floats = (size_t)(n_rows * head_dim);
-    float *q = guarded(SLOT_Q, floats * sizeof *q), *got = guarded(SLOT_OUT, floats * sizeof *got), *want = guarded(SLOT_OUT2, floats * sizeof *want);
+    float *q = guarded(SLOT_Q, floats * sizeof *q), *got = guarded(SLOT_OUT, floats * sizeof *got),
+          *want = guarded(SLOT_OUT2, floats * sizeof *want);
     int *limit = guarded(SLOT_LIMIT, (size_t)n_rows * sizeof *limit);
     const float *rows[MAX_ROWS];
     float *got_rows[MAX_ROWS], *want_rows[MAX_ROWS];
@@ -142,12 +144,13 @@ static void check_tile(const struct kernels *k, int head_dim, int n_rows, int n_
         found.hash = (found.hash ^ float_bits(got[i])) * 16777619;
     size_t at = by_double ? floats : difference(got, want, floats);
     if (at < floats)
-        fail("head_dim %d, %d rows, %d keys: row %zu (limit %d), [%zu] is %.9g, not %.9g", head_dim, n_rows, n_keys, at / (size_t)head_dim,
-             limit[at / (size_t)head_dim], at % (size_t)head_dim, got[at], want[at]);
+        fail("head_dim %d, %d rows, %d keys: row %zu (limit %d), [%zu] is %.9g, not %.9g", head_dim, n_rows, n_keys,
+            at / (size_t)head_dim, limit[at / (size_t)head_dim], at % (size_t)head_dim, got[at], want[at]);
     for (int i = 0; i < n_rows; i += 1 + n_rows / 4) { /* alone */
         run(k, &s, 1, rows + i, want_rows + i, limit + i);
         if (difference(got_rows[i], want_rows[i], (size_t)head_dim) < (size_t)head_dim)
-            fail("head_dim %d, %d keys: row %d of %d (limit %d) differs from the same row alone", head_dim, n_keys, i, n_rows, limit[i]);
+            fail("head_dim %d, %d keys: row %d of %d (limit %d) differs from the same row alone", head_dim, n_keys, i, n_rows,
+                limit[i]);
     }
     if (!guards_intact())
         fail("head_dim %d, %d rows, %d keys: wrote before the start of a buffer", head_dim, n_rows, n_keys);

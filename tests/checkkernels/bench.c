@@ -1,5 +1,6 @@
 /* Times kernels: median of repeats that take a fixed time each.
- * Matrices come in two sizes: small enough for a second-level cache, and larger than any cache, through which the repeats walk on and on. */
+ * Matrices come in two sizes: small enough for a second-level cache, and larger than any cache, through which the repeats walk on
+ * and on. */
 #include "tests/checkkernels/check.h"
 
 #include <stdlib.h>
@@ -33,7 +34,8 @@ static double median(double *x, int n)
     return x[n / 2];
 }
 
-/* A chain of additions, each of which waits for the one before: one per cycle on every CPU that matters. An estimate: the clock may change with the load. */
+/* A chain of additions, each of which waits for the one before: one per cycle on every CPU that matters. An estimate: the clock
+ * may change with the load. */
 static double measure_cycle(void)
 {
     double times[REPEATS];
@@ -121,8 +123,8 @@ static void bench_matmul(const struct kernels *k, enum gguf_type type, const cha
             make_act(&m.act, ACT_RANDOM);
             double ns = time_calls(run_matmul, &m), bytes = (double)(m.slice * panel_size);
             double multiply_adds = (double)m.slice * PANEL_ROWS * COLUMNS * tokens[i];
-            printf("%-13s %-14s %3d tokens, weights in %-6s  %7.2f GB/s  %8.2f multiply-adds/ns  %7.2f per cycle\n", k->level, name,
-                   tokens[i], far_away ? "memory" : "cache", bytes / ns, multiply_adds / ns, multiply_adds / ns * cycle_ns);
+            printf("%-13s %-14s %3d tokens, weights in %-6s  %7.2f GB/s  %8.2f multiply-adds/ns  %7.2f per cycle\n", k->level,
+                name, tokens[i], far_away ? "memory" : "cache", bytes / ns, multiply_adds / ns, multiply_adds / ns * cycle_ns);
             fflush(stdout);
         }
 }
@@ -231,18 +233,22 @@ static void bench_vectors(const struct kernels *k, const char *filter, const cha
         double items;
         const char *unit;
     } runs[] = {
-        {"quantize", run_quantize, N, "elements"},   {"rms_norm", run_rms_norm, N, "elements"},
-        {"rope", run_rope, N, "elements"},           {"swiglu", run_swiglu, N, "elements"},
-        {"add", run_add, N, "elements"},             {"softmax", run_softmax, N, "elements"},
-        {"to_f16", run_to_f16, N, "elements"},       {"attention 96", run_attention, 2.0 * ROWS * HEAD_DIM * KEYS, "multiply-adds"},
+        {"quantize", run_quantize, N, "elements"},
+        {"rms_norm", run_rms_norm, N, "elements"},
+        {"rope", run_rope, N, "elements"},
+        {"swiglu", run_swiglu, N, "elements"},
+        {"add", run_add, N, "elements"},
+        {"softmax", run_softmax, N, "elements"},
+        {"to_f16", run_to_f16, N, "elements"},
+        {"attention 96", run_attention, 2.0 * ROWS * HEAD_DIM * KEYS, "multiply-adds"},
         {"attention 6", run_attention_decode, 2.0 * HEADS * HEAD_DIM * KEYS, "multiply-adds"},
         {"read_all", run_read_all, 256.0 * (1 << 20), "bytes"},
     };
     for (size_t i = 0; i < COUNT_OF(runs); i++)
         if (wanted(filter, k->level, runs[i].name)) {
             double ns = time_calls(runs[i].run, &r);
-            printf("%-13s %-14s %10.0f ns  %8.2f %s/ns  %7.2f per cycle\n", k->level, runs[i].name, ns, runs[i].items / ns, runs[i].unit,
-                   runs[i].items / ns * cycle_ns);
+            printf("%-13s %-14s %10.0f ns  %8.2f %s/ns  %7.2f per cycle\n", k->level, runs[i].name, ns, runs[i].items / ns,
+                runs[i].unit, runs[i].items / ns * cycle_ns);
             fflush(stdout);
         }
 }
@@ -257,8 +263,9 @@ void bench(const char *filter)
     memset(memory, 1, far_bytes); /* else reading it would read one page of zeros */
     random_seed(1);
     cycle_ns = measure_cycle();
-    printf("one cycle is about %.3f ns (estimated by a chain of additions); one thread, median of %d repeats; cache: %zu KiB, memory: %zu MiB of "
-           "weights with %d columns\n", cycle_ns, REPEATS, near_bytes >> 10, far_bytes >> 20, COLUMNS);
+    printf("one cycle is about %.3f ns (estimated by a chain of additions); one thread, median of %d repeats; cache: %zu KiB, "
+           "memory: %zu MiB of weights with %d columns\n",
+        cycle_ns, REPEATS, near_bytes >> 10, far_bytes >> 20, COLUMNS);
     const struct kernels *levels[16];
     int n_levels = levels_under_test(levels, (int)COUNT_OF(levels), false);
     for (int l = 0; l < n_levels; l++) {

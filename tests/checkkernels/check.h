@@ -1,8 +1,9 @@
 /* checkkernels: proves every kernel of every level, and times them. What its files share.
  *
- * Each check runs at one level. At "scalar" it holds the specification against arithmetic in double precision written here from the definitions; at every other level
- * it demands the bits that scalar computes (any NaN equals any NaN, since payloads differ between architectures, and -0 equals +0).
- * Buffers end at a page that nobody may touch, so that a kernel that loads past the end is caught; prefetching past it is allowed. */
+ * Each check runs at one level. At "scalar" it holds the specification against arithmetic in double precision written here from
+ * the definitions; at every other level it demands the bits that scalar computes (any NaN equals any NaN, since payloads differ
+ * between architectures, and -0 equals +0). Buffers end at a page that nobody may touch, so that a kernel that loads past the end
+ * is caught; prefetching past it is allowed. */
 #ifndef QUERN_CHECK_H
 #define QUERN_CHECK_H
 
@@ -23,7 +24,8 @@ bool hopeless(void);
 
 /* ---- support.c ---- */
 
-/* A buffer of n bytes that ends at a forbidden page; contents all 0xFF. Slots are reused: the same slot's former buffer is gone. */
+/* A buffer of n bytes that ends at a forbidden page; contents all 0xFF. Slots are reused: the same slot's former buffer is
+ * gone. */
 enum { MAX_SLOTS = 64 };
 void *guarded(int slot, size_t n);
 /* True if nothing was written just before any buffer in use. */
@@ -52,10 +54,11 @@ double half_value(uint16_t h);
 extern const enum gguf_type all_types[9];
 
 enum weights { WEIGHTS_RANDOM, WEIGHTS_MAX, WEIGHTS_MIN, WEIGHTS_MIXED, N_WEIGHTS };
-/* Fills n elements' worth of blocks: random ones of ordinary size; all quants and scales at their greatest; at their least (negative scales where the format
- * has them); or a mixture of these with zero, subnormal, negative and greatest d. */
+/* Fills n elements' worth of blocks: random ones of ordinary size; all quants and scales at their greatest; at their least
+ * (negative scales where the format has them); or a mixture of these with zero, subnormal, negative and greatest d. */
 void make_blocks(enum gguf_type type, enum weights kind, size_t n, unsigned char *out);
-/* Element c of a row; *magnitude (may be NULL) gets the sum of the magnitudes of its terms (for Q4_K and Q5_K: of the product and of the minimum). */
+/* Element c of a row; *magnitude (may be NULL) gets the sum of the magnitudes of its terms (for Q4_K and Q5_K: of the product and
+ * of the minimum). */
 double element(enum gguf_type type, const unsigned char *row, size_t c, double *magnitude);
 size_t row_bytes(enum gguf_type type, size_t n_cols);
 size_t block_columns(enum gguf_type type); /* the least number of columns: a multiple of 32 and of the block */
@@ -79,8 +82,8 @@ void quantize_all(const struct kernels *k, const struct act *a);
 
 /* ---- levels.c ---- */
 
-/* The levels this CPU can run, and code that only this program links; returns their number. models: also those whose instructions are
- * played by others, which there is no use in timing. */
+/* The levels this CPU can run, and code that only this program links; returns their number. models: also those whose instructions
+ * are played by others, which there is no use in timing. */
 int levels_under_test(const struct kernels *levels[], int max, bool models);
 /* Whether a level is offered exactly where the CPU has it and the system saves its registers. */
 void check_features(const struct kernels *unused, int unused_too);

@@ -1,5 +1,5 @@
-/* The block formats of GGUF once more, written from their definitions one element at a time, and the checks of panel.c against them.
- * Source: the GGUF specification and ggml's block structures. Nothing here is shared with kernels/panel.c. */
+/* The block formats of GGUF once more, written from their definitions one element at a time, and the checks of panel.c against
+ * them. Source: the GGUF specification and ggml's block structures. Nothing here is shared with kernels/panel.c. */
 #include "tests/checkkernels/check.h"
 
 #include "kernels/panel.h"
@@ -212,7 +212,8 @@ static double panel_element(enum gguf_type type, const unsigned char *panel, siz
     case GGUF_TYPE_BF16:
         return bits_float((uint32_t)half_of(panel + (c * 16 + r) * 2) << 16);
     case GGUF_TYPE_Q4_0:
-        return half_value(half_of(panel + (g * 16 + r) * 2)) * (nibble(panel[lines_from(n_groups * 32) + g * 256 + line], high) - 8);
+        return half_value(half_of(panel + (g * 16 + r) * 2)) *
+               (nibble(panel[lines_from(n_groups * 32) + g * 256 + line], high) - 8);
     case GGUF_TYPE_Q5_0: {
         const unsigned char *group = panel + lines_from(n_groups * 32) + g * 320;
         int q = nibble(group[line], high) | (group[256 + byte] >> j & 1) << 4;
@@ -225,7 +226,8 @@ static double panel_element(enum gguf_type type, const unsigned char *panel, siz
     case GGUF_TYPE_Q4_K:
     case GGUF_TYPE_Q5_K: {
         size_t lines = type == GGUF_TYPE_Q4_K ? 8 * 256 : 8 * 320, i = g % 8;
-        const unsigned char *b = panel + g / 8 * (256 + lines), *scale = b + 64 + i * 16, *min = b + 192 + i % 4 * 16, *q = b + 256 + i * 256;
+        const unsigned char *b = panel + g / 8 * (256 + lines), *scale = b + 64 + i * 16, *min = b + 192 + i % 4 * 16,
+                            *q = b + 256 + i * 256;
         int quant = nibble(q[line], high);
         if (type == GGUF_TYPE_Q5_K)
             quant |= (b[256 + 8 * 256 + i * 64 + byte] >> j & 1) << 4;
@@ -261,7 +263,8 @@ static void check_pack(enum gguf_type type, enum weights kind, size_t n_rows, si
     panel_pack(type, rows, n_rows, n_cols, panel);
     for (size_t r = 0; r < PANEL_ROWS; r++)
         for (size_t c = 0; c < n_cols; c++) {
-            double want = r < n_rows ? element(type, rows + r * bytes, c, NULL) : 0, got = panel_element(type, panel, n_cols, r, c);
+            double want = r < n_rows ? element(type, rows + r * bytes, c, NULL) : 0,
+                   got = panel_element(type, panel, n_cols, r, c);
             if (!equal(got, want)) {
                 fail("packed row %zu of %zu, column %zu of %zu is %g, not %g", r, n_rows, c, n_cols, got, want);
                 return;
@@ -316,7 +319,8 @@ void check_f16(const struct kernels *k, int unused)
             uint16_t want[3] = {(uint16_t)h, even, (uint16_t)(h + 1)};
             for (int i = 0; i < 3; i++)
                 if (f32_to_f16(sign ? -f[i] : f[i]) != (want[i] | s))
-                    fail("f32_to_f16(%a) is 0x%04x, not 0x%04x", sign ? -f[i] : f[i], f32_to_f16(sign ? -f[i] : f[i]), want[i] | s);
+                    fail("f32_to_f16(%a) is 0x%04x, not 0x%04x", sign ? -f[i] : f[i], f32_to_f16(sign ? -f[i] : f[i]),
+                        want[i] | s);
         }
     if (f32_to_f16(1e30f) != 0x7C00 || f32_to_f16(-1e30f) != 0xFC00 || f32_to_f16(1e-30f) != 0 || f32_to_f16(-1e-45f) != 0x8000)
         fail("f32_to_f16 of very large or very small numbers");

@@ -21,7 +21,8 @@ int levels_under_test(const struct kernels *levels[], int max, bool models)
 #if defined(__x86_64__)
     if (n < max && kernels_by_name("avx512", NULL))
         levels[n++] = &kernels_avxvnni_evex;
-    const struct kernels *model[] = {kernels_by_name("avx2", NULL) ? &kernels_avxvnni_model : NULL, &kernels_avx512_model, &kernels_amx_model};
+    const struct kernels *model[] = {
+        kernels_by_name("avx2", NULL) ? &kernels_avxvnni_model : NULL, &kernels_avx512_model, &kernels_amx_model};
     for (size_t i = 0; models && i < COUNT_OF(model) && n < max; i++)
         if (model[i])
             levels[n++] = model[i];
@@ -58,16 +59,17 @@ static struct x86_words answers_without(int without)
     for (int i = 0; i < FEATURES; i++)
         if (i != without)
             words[features[i].word] |= UINT32_C(1) << features[i].bit;
-    return (struct x86_words){.leaf1_ecx = words[0], .leaf7_ebx = words[1], .leaf7_ecx = words[2], .leaf7_1_eax = words[3], .leaf7_edx = words[4],
-                              .leaf1d_1_ebx = TILES_OF_64_BYTES, .leaf1d_1_ecx = ROWS, .leaf1e_ebx = MULTIPLIER, .xcr0 = SAVES_ALL};
+    return (struct x86_words){.leaf1_ecx = words[0], .leaf7_ebx = words[1], .leaf7_ecx = words[2], .leaf7_1_eax = words[3],
+        .leaf7_edx = words[4], .leaf1d_1_ebx = TILES_OF_64_BYTES, .leaf1d_1_ecx = ROWS, .leaf1e_ebx = MULTIPLIER,
+        .xcr0 = SAVES_ALL};
 }
 
 static void check_answers(const struct x86_words *w, const char *what, bool avx2, bool avxvnni, bool avx512, bool amx)
 {
     const bool has_amx = !x86_lacks_for_amx(w);
     if (x86_has_avx2(w) != avx2 || x86_has_avxvnni(w) != avxvnni || x86_has_avx512(w) != avx512 || has_amx != amx)
-        fail("%s: avx2 %d, avxvnni %d, avx512 %d, amx %d; expected %d, %d, %d, %d", what, x86_has_avx2(w), x86_has_avxvnni(w), x86_has_avx512(w), has_amx,
-             avx2, avxvnni, avx512, amx);
+        fail("%s: avx2 %d, avxvnni %d, avx512 %d, amx %d; expected %d, %d, %d, %d", what, x86_has_avx2(w), x86_has_avxvnni(w),
+            x86_has_avx512(w), has_amx, avx2, avxvnni, avx512, amx);
 }
 
 /* Tiles of other shapes than the kernels use: less of anything is no AMX, more is. */
@@ -77,8 +79,16 @@ static void check_tile_shapes(void)
         uint32_t tiles, row_bytes, rows, most_rows, most_bytes;
         bool amx;
     } shapes[] = {
-        {8, 64, 16, 16, 64, true},  {0, 0, 0, 0, 0, false},       {7, 64, 16, 16, 64, false}, {8, 63, 16, 16, 64, false}, {8, 64, 15, 16, 64, false},
-        {8, 64, 16, 7, 64, false},  {8, 64, 16, 16, 32, false},   {16, 128, 32, 32, 128, true}, {8, 64, 0, 16, 64, false},  {0, 64, 16, 16, 64, false},
+        {8, 64, 16, 16, 64, true},
+        {0, 0, 0, 0, 0, false},
+        {7, 64, 16, 16, 64, false},
+        {8, 63, 16, 16, 64, false},
+        {8, 64, 15, 16, 64, false},
+        {8, 64, 16, 7, 64, false},
+        {8, 64, 16, 16, 32, false},
+        {16, 128, 32, 32, 128, true},
+        {8, 64, 0, 16, 64, false},
+        {0, 64, 16, 16, 64, false},
     };
     for (size_t i = 0; i < COUNT_OF(shapes); i++) {
         struct x86_words w = answers_without(-1);

@@ -55,14 +55,23 @@ static const struct check {
     const char *name;
     void (*run)(const struct kernels *k, int argument);
 } vector_checks[] = {
-    {"quantize", check_quantize}, {"rms_norm", check_rms_norm}, {"rope", check_rope},           {"swiglu", check_swiglu}, {"add", check_add},
-    {"softmax", check_softmax},   {"exp", check_exp},           {"attention", check_attention}, {"to_f16", check_to_f16}, {"read_all", check_read_all},
+    {"quantize", check_quantize},
+    {"rms_norm", check_rms_norm},
+    {"rope", check_rope},
+    {"swiglu", check_swiglu},
+    {"add", check_add},
+    {"softmax", check_softmax},
+    {"exp", check_exp},
+    {"attention", check_attention},
+    {"to_f16", check_to_f16},
+    {"read_all", check_read_all},
 };
 
 static int n_passed, n_failed;
 static const char *filter = "";
 
-static void run_check(const char *level, const char *name, void (*run)(const struct kernels *, int), const struct kernels *k, int argument)
+static void run_check(
+    const char *level, const char *name, void (*run)(const struct kernels *, int), const struct kernels *k, int argument)
 {
     char full_name[sizeof current.level + sizeof current.name];
     snprintf(full_name, sizeof full_name, "%s %s", level, name);

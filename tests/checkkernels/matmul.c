@@ -80,8 +80,8 @@ struct matmul_case {
     struct act act;
 };
 
-static struct matmul_case make_case(enum gguf_type type, enum weights weights, enum activations activations, int n_tokens, int n_cols,
-                                    size_t n_panels, size_t gap)
+static struct matmul_case make_case(enum gguf_type type, enum weights weights, enum activations activations, int n_tokens,
+    int n_cols, size_t n_panels, size_t gap)
 {
     size_t bytes = row_bytes(type, (size_t)n_cols), packed = panel_bytes(type, (size_t)n_cols);
     struct matmul_case c = {type, n_tokens, n_cols, n_panels, n_panels * PANEL_ROWS + gap, NULL, NULL, {0}};
@@ -103,8 +103,8 @@ static size_t y_floats(const struct matmul_case *c)
 
 static void fail_case(const struct matmul_case *c, const char *what, size_t at, double got, double want)
 {
-    fail("%d tokens, %d columns, %zu panels, stride %zu: %s: token %zu, row %zu is %.9g, not %.9g", c->n_tokens, c->n_cols, c->n_panels, c->y_stride, what,
-         at / c->y_stride, at % c->y_stride, got, want);
+    fail("%d tokens, %d columns, %zu panels, stride %zu: %s: token %zu, row %zu is %.9g, not %.9g", c->n_tokens, c->n_cols,
+        c->n_panels, c->y_stride, what, at / c->y_stride, at % c->y_stride, got, want);
 }
 
 /* Level k against scalar; what lies between the rows of y must stay as it was (all ones, a NaN). */
@@ -123,7 +123,8 @@ static void compare_case(const struct kernels *k, const struct matmul_case *c, c
         }
 }
 
-/* Scalar against double: from the quantised activations within rounding, and from the unquantised within what quantisation can do. */
+/* Scalar against double: from the quantised activations within rounding, and from the unquantised within what quantisation can
+ * do. */
 static void compare_with_double(const struct matmul_case *c)
 {
     float *y = guarded(SLOT_Y, y_floats(c) * sizeof *y);
@@ -172,8 +173,8 @@ static void compare_splits(const struct kernels *k, enum gguf_type type)
                 k->matmul[type](c.panels + p * panel_bytes(type, (size_t)n_cols), 1, &a, y + p * PANEL_ROWS, c.y_stride);
             size_t at = difference(y, whole + (size_t)first * c.y_stride, (size_t)n * c.y_stride);
             if (at < (size_t)n * c.y_stride)
-                fail("%d tokens alone, one panel a call: token %zu, row %zu is %.9g, not %.9g as in a call of %d", n, at / c.y_stride,
-                     at % c.y_stride, y[at], whole[(size_t)first * c.y_stride + at], TOKENS);
+                fail("%d tokens alone, one panel a call: token %zu, row %zu is %.9g, not %.9g as in a call of %d", n,
+                    at / c.y_stride, at % c.y_stride, y[at], whole[(size_t)first * c.y_stride + at], TOKENS);
         }
 }
 
@@ -196,13 +197,15 @@ void check_matmul(const struct kernels *k, int type_number)
                 n_blocks = round ? 3 : 1;
             if (reference && n_tokens > 9)
                 continue;
-            struct matmul_case c = make_case(type, WEIGHTS_RANDOM, ACT_RANDOM, n_tokens, n_blocks * block, n_panels, (size_t)random_int(0, 17));
+            struct matmul_case c =
+                make_case(type, WEIGHTS_RANDOM, ACT_RANDOM, n_tokens, n_blocks * block, n_panels, (size_t)random_int(0, 17));
             if (reference)
                 compare_with_double(&c);
             else
                 compare_case(k, &c, "random");
         }
-    for (int n_tokens = 1; n_tokens < 40 && !reference; n_tokens += 34, n++) { /* wide: kernels that go through the columns in blocks have several */
+    /* Wide: kernels that go through the columns in blocks have several. */
+    for (int n_tokens = 1; n_tokens < 40 && !reference; n_tokens += 34, n++) {
         struct matmul_case c = make_case(type, WEIGHTS_RANDOM, ACT_RANDOM, n_tokens, 9 * 256, 2, 5);
         compare_case(k, &c, "wide");
     }
@@ -212,7 +215,8 @@ void check_matmul(const struct kernels *k, int type_number)
             for (size_t i = 0; i < COUNT_OF(few) && !hopeless(); i++, n++) {
                 char what[64];
                 snprintf(what, sizeof what, "extreme weights %d, activations %d", w, a);
-                struct matmul_case c = make_case(type, (enum weights)w, (enum activations)a, few[i], (1 + (w + a) % 3) * block, 1 + i % 2, 3);
+                struct matmul_case c =
+                    make_case(type, (enum weights)w, (enum activations)a, few[i], (1 + (w + a) % 3) * block, 1 + i % 2, 3);
                 compare_case(k, &c, what);
             }
     for (int w = WEIGHTS_MAX; w < N_WEIGHTS && reference; w++) {
@@ -317,7 +321,8 @@ void check_quantize(const struct kernels *k, int unused)
         int first_group = random_int(0, n_groups - 1), group_count = random_int(1, n_groups - first_group);
         if (round % 3 == 0)
             first = first_group = 0, count = n_tokens, group_count = n_groups;
-        struct act got = act_room(SLOT_ACT, n_tokens, n_groups * ACT_GROUP), want = act_room(SLOT_ACT2, n_tokens, n_groups * ACT_GROUP);
+        struct act got = act_room(SLOT_ACT, n_tokens, n_groups * ACT_GROUP),
+                   want = act_room(SLOT_ACT2, n_tokens, n_groups * ACT_GROUP);
         /* the rows of the range alone, at a stride, up to a guard */
         size_t width = (size_t)group_count * ACT_GROUP, stride = width + (size_t)random_int(0, 3) * 16;
         float *x = guarded(SLOT_ROWS, ((size_t)(count - 1) * stride + width) * sizeof *x);
@@ -330,15 +335,18 @@ void check_quantize(const struct kernels *k, int unused)
             for (int g = 0; g < n_groups; g++) {
                 size_t at = (size_t)g * (size_t)n_tokens + (size_t)t;
                 bool mine = t >= first && t < first + count && g >= first_group && g < first_group + group_count;
-                if (!mine && (got.half[at * 2] != -1 || got.pair[at * 4 + 3] != -1 || got.q[at * ACT_GROUP + 31] != -1 || float_bits(got.d[at]) != UINT32_MAX))
-                    fail("wrote group %d of token %d outside tokens %d + %d, groups %d + %d", g, t, first, count, first_group, group_count);
+                if (!mine && (got.half[at * 2] != -1 || got.pair[at * 4 + 3] != -1 || got.q[at * ACT_GROUP + 31] != -1 ||
+                                 float_bits(got.d[at]) != UINT32_MAX))
+                    fail("wrote group %d of token %d outside tokens %d + %d, groups %d + %d", g, t, first, count, first_group,
+                        group_count);
                 if (mine && k == scalar_kernels())
                     check_group(&got, at, x + (size_t)(t - first) * stride + (size_t)(g - first_group) * ACT_GROUP);
-                if (memcmp(got.q + at * ACT_GROUP, want.q + at * ACT_GROUP, ACT_GROUP) != 0 || difference(got.d + at, want.d + at, 1) == 0 ||
-                    difference(got.sum + at, want.sum + at, 1) == 0 || memcmp(got.half + at * 2, want.half + at * 2, 4) != 0 ||
+                if (memcmp(got.q + at * ACT_GROUP, want.q + at * ACT_GROUP, ACT_GROUP) != 0 ||
+                    difference(got.d + at, want.d + at, 1) == 0 || difference(got.sum + at, want.sum + at, 1) == 0 ||
+                    memcmp(got.half + at * 2, want.half + at * 2, 4) != 0 ||
                     memcmp(got.pair + at * 4, want.pair + at * 4, 8) != 0)
-                    fail("group %d of token %d: d %g, not %g; sum %g, not %g; q[0] %d, not %d", g, t, got.d[at], want.d[at], got.sum[at], want.sum[at],
-                         got.q[at * ACT_GROUP], want.q[at * ACT_GROUP]);
+                    fail("group %d of token %d: d %g, not %g; sum %g, not %g; q[0] %d, not %d", g, t, got.d[at], want.d[at],
+                        got.sum[at], want.sum[at], got.q[at * ACT_GROUP], want.q[at * ACT_GROUP]);
             }
     }
     if (!guards_intact())

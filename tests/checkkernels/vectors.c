@@ -25,7 +25,8 @@ static void compare(const float *got, const float *want, int n, const char *what
 {
     size_t at = difference(got, want, (size_t)n);
     if (at < (size_t)n)
-        fail("n = %d%s: [%zu] is %.9g (0x%08x), not %.9g (0x%08x)", n, what, at, got[at], float_bits(got[at]), want[at], float_bits(want[at]));
+        fail("n = %d%s: [%zu] is %.9g (0x%08x), not %.9g (0x%08x)", n, what, at, got[at], float_bits(got[at]), want[at],
+            float_bits(want[at]));
     if (!guards_intact())
         fail("n = %d%s: wrote before the start of a buffer", n, what);
 }
@@ -37,9 +38,9 @@ static void within(double got, double want, double bound, int n, int at)
 }
 
 /* Numbers no kernel may stumble over. */
-static const float odd_numbers[] = {0,        -0.0f,     NAN,    -NAN,  INFINITY, -INFINITY, FLT_MAX, -FLT_MAX,      FLT_MIN, -FLT_MIN,     FLT_TRUE_MIN,
-                                    -1e-40f,  1e-30f,    87,     -87,   88,       -88,       87.5f,   -86.99999f,    1000,    -1000,        65504,
-                                    -65504,   65519.9f,  65520,  0.5f,  1,        -1,        3e30f,   -3e30f,        0x1p-25f, 0x1.8p-24f, -0x1p-24f};
+static const float odd_numbers[] = {0, -0.0f, NAN, -NAN, INFINITY, -INFINITY, FLT_MAX, -FLT_MAX, FLT_MIN, -FLT_MIN, FLT_TRUE_MIN,
+    -1e-40f, 1e-30f, 87, -87, 88, -88, 87.5f, -86.99999f, 1000, -1000, 65504, -65504, 65519.9f, 65520, 0.5f, 1, -1, 3e30f, -3e30f,
+    0x1p-25f, 0x1.8p-24f, -0x1p-24f};
 
 static void sprinkle_odd(float *x, int n)
 {
@@ -84,7 +85,8 @@ void check_rope(const struct kernels *k, int unused)
         for (int n_heads = 1; n_heads <= 14; n_heads += 1 + n_heads / 3)
             for (int odd = 0; odd < 2; odd++) {
                 int dim = dims[d], half = dim / 2, n = n_heads * dim;
-                float *x = random_floats(0, n, 2), *c = guarded(1, (size_t)half * sizeof *c), *s = guarded(2, (size_t)half * sizeof *s);
+                float *x = random_floats(0, n, 2), *c = guarded(1, (size_t)half * sizeof *c),
+                      *s = guarded(2, (size_t)half * sizeof *s);
                 for (int i = 0; i < half; i++) {
                     double angle = random_int(0, 32767) * pow(1e6, -2.0 * i / dim);
                     c[i] = (float)cos(angle);
@@ -126,7 +128,8 @@ void check_swiglu(const struct kernels *k, int unused)
             k->swiglu(in_place, gate, in_place, n);
             compare(in_place, want, n, ", y = up");
             for (int i = 0; i < n && k == scalar_kernels() && !odd; i++) {
-                /* exp within 2 units of 2^-23, then four roundings; where the sigmoid's exponent is cut at 87 both are next to nothing */
+                /* exp within 2 units of 2^-23, then four roundings; where the sigmoid's exponent is cut at 87 both are next to
+                 * nothing */
                 double exact = gate[i] / (1 + exp(-(double)gate[i])) * up[i];
                 within(got[i], exact, fabs(exact) * 8 * 0x1p-23 + fabs((double)gate[i] * up[i]) * 2e-38, n, i);
             }
@@ -177,7 +180,8 @@ void check_softmax(const struct kernels *k, int unused)
     for (size_t l = 0; l < COUNT_OF(softmax_lengths); l++)
         for (int kind = 0; kind < N_SOFTMAX; kind++) {
             int n = softmax_lengths[l];
-            float *x = softmax_input(kind, n), *got = guarded(1, (size_t)n * sizeof *got), *want = guarded(2, (size_t)n * sizeof *want);
+            float *x = softmax_input(kind, n), *got = guarded(1, (size_t)n * sizeof *got),
+                  *want = guarded(2, (size_t)n * sizeof *want);
             float got_sum = k->softmax(got, x, n), want_sum = scalar_kernels()->softmax(want, x, n);
             compare(got, want, n, "");
             if (difference(&got_sum, &want_sum, 1) == 0)
@@ -261,7 +265,8 @@ void check_to_f16(const struct kernels *k, int unused)
         for (; h < 0x7C00 && i <= N - 12; h++) {
             float here = (float)half_value((uint16_t)h);
             float middle = (float)((half_value((uint16_t)h) + (h == 0x7BFF ? 65536 : half_value((uint16_t)(h + 1)))) / 2);
-            float close[6] = {here, nextafterf(here, -1), nextafterf(here, FLT_MAX), middle, nextafterf(middle, 0), nextafterf(middle, FLT_MAX)};
+            float close[6] = {here, nextafterf(here, -1), nextafterf(here, FLT_MAX), middle, nextafterf(middle, 0),
+                nextafterf(middle, FLT_MAX)};
             for (int c = 0; c < 6; c++) {
                 x[i++] = close[c];
                 x[i++] = -close[c];

@@ -96,12 +96,12 @@ MODEL void _mm_storeu_si128(void *p, __m128i v)
 
 /* ---- floats ---- */
 
-#define MODEL_FLOAT(name, parameters, value)                                                                                           \
-    MODEL __m512 name parameters                                                                                                       \
-    {                                                                                                                                  \
-        __m512 v_;                                                                                                                     \
-        EACH_LANE(16) v_.f[i_] = (value);                                                                                              \
-        return v_;                                                                                                                     \
+#define MODEL_FLOAT(name, parameters, value)                                                                            \
+    MODEL __m512 name parameters                                                                                        \
+    {                                                                                                                   \
+        __m512 v_;                                                                                                      \
+        EACH_LANE(16) v_.f[i_] = (value);                                                                               \
+        return v_;                                                                                                      \
     }
 MODEL_FLOAT(_mm512_set1_ps, (float x), x)
 MODEL_FLOAT(_mm512_setzero_ps, (void), 0.0f)
@@ -205,18 +205,19 @@ MODEL float _mm_cvtss_f32(__m128 a)
 
 /* ---- integers ---- */
 
-#define MODEL_INT(name, parameters, lanes, lane, value)                                                                                \
-    MODEL __m512i name parameters                                                                                                      \
-    {                                                                                                                                  \
-        __m512i v_;                                                                                                                    \
-        EACH_LANE(lanes) v_.lane[i_] = (value);                                                                                        \
-        return v_;                                                                                                                     \
+#define MODEL_INT(name, parameters, lanes, lane, value)                                                                 \
+    MODEL __m512i name parameters                                                                                       \
+    {                                                                                                                   \
+        __m512i v_;                                                                                                     \
+        EACH_LANE(lanes) v_.lane[i_] = (value);                                                                         \
+        return v_;                                                                                                      \
     }
 MODEL_INT(_mm512_setzero_si512, (void), 16, d, 0)
 MODEL_INT(_mm512_set1_epi32, (int x), 16, d, x)
 MODEL_INT(_mm512_setr_epi32,
-          (int x0, int x1, int x2, int x3, int x4, int x5, int x6, int x7, int x8, int x9, int x10, int x11, int x12, int x13, int x14, int x15), 16, d,
-          ((const int[]){x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15}[i_]))
+    (int x0, int x1, int x2, int x3, int x4, int x5, int x6, int x7, int x8, int x9, int x10, int x11, int x12, int x13, int x14,
+        int x15),
+    16, d, ((const int[]){x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15}[i_]))
 MODEL_INT(_mm512_set1_epi8, (int x), 64, b, (int8_t)x)
 MODEL_INT(_mm512_and_si512, (__m512i a, __m512i b), 16, u, a.u[i_] & b.u[i_])
 MODEL_INT(_mm512_or_si512, (__m512i a, __m512i b), 16, u, a.u[i_] | b.u[i_])
@@ -338,7 +339,8 @@ MODEL void _tile_release(void)
 }
 MODEL void model_usable(int t)
 {
-    model_undefined_unless(model_tiles.config.palette == 1 && t >= 0 && t < 8 && model_tiles.config.rows[t] > 0 && model_tiles.config.row_bytes[t] % 4 == 0);
+    model_undefined_unless(model_tiles.config.palette == 1 && t >= 0 && t < 8 && model_tiles.config.rows[t] > 0 &&
+                           model_tiles.config.row_bytes[t] % 4 == 0);
 }
 MODEL void _tile_zero(int t)
 {
@@ -366,8 +368,8 @@ MODEL struct model_shape model_multipliable(int c, int a, int b)
     model_usable(a);
     model_usable(b);
     const int m = model_tiles.config.rows[c], n = model_tiles.config.row_bytes[c] / 4, k = model_tiles.config.row_bytes[a] / 4;
-    model_undefined_unless(c != a && c != b && a != b && m == model_tiles.config.rows[a] && n == model_tiles.config.row_bytes[b] / 4 &&
-                           k == model_tiles.config.rows[b]);
+    model_undefined_unless(c != a && c != b && a != b && m == model_tiles.config.rows[a] &&
+                           n == model_tiles.config.row_bytes[b] / 4 && k == model_tiles.config.rows[b]);
     return (struct model_shape){m, n, k};
 }
 MODEL void _tile_dpbssd(int c, int a, int b)
