@@ -1,5 +1,4 @@
 #include "server/api/api_internal.h"
-#include "server/api/messages_reply.h"
 #include "server/http/access.h"
 #include "server/page/page.h"
 
@@ -7,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-const char api_json_type[] = "application/json; charset=utf-8";
 
 struct api *api_new(const struct api_options *options)
 {
@@ -52,51 +49,6 @@ void api_engine_failed(struct api *a)
 {
     atomic_store(&a->failed, true);
     net_wake(a->net);
-}
-
-/* ---- answers ---- */
-
-/* In the form of the API that was asked. */
-static void write_error(struct json_writer *w, const struct exchange *x, const struct api_error *err)
-{
-    static const char messages[] = "/v1/messages";
-    const char *path = exchange_path(x);
-    size_t n = sizeof messages - 1;
-    if (strncmp(path, messages, n) == 0 && (path[n] == '\0' || path[n] == '/'))
-        messages_error_write(w, err);
-    else
-        api_error_write(w, err);
-}
-
-void api_send_error(struct exchange *x, const struct api_error *err)
-{
-    struct json_writer w = {0};
-    write_error(&w, x, err);
-    const char *headers = err->status == 401 ? "WWW-Authenticate: Bearer\r\n" : err->status == 503 ? "Retry-After: 1\r\n" : "";
-    static const char fallback[] =
-        "{\"error\":{\"message\":\"The server is out of memory.\",\"type\":\"server_error\",\"param\":null,\"code\":null}}";
-    if (w.failed)
-        exchange_reply(x, 503, headers, api_json_type, fallback, sizeof fallback - 1);
-    else
-        exchange_reply(x, err->status, headers, api_json_type, w.data, w.length);
-    json_writer_free(&w);
-}
-
-void api_send_json(struct exchange *x, struct json_writer *w)
-{
-    api_send_status(x, 200, w);
-}
-
-void api_send_status(struct exchange *x, int status, struct json_writer *w)
-{
-    struct api_error err;
-    if (w->failed) {
-        api_out_of_memory(&err);
-        api_send_error(x, &err);
-    } else {
-        exchange_reply(x, status, "", api_json_type, w->data, w->length);
-    }
-    json_writer_free(w);
 }
 
 /* ---- routing ---- */
@@ -262,12 +214,9 @@ static bool answer(struct api *a, struct exchange *x, const struct http_parser *
     }
     bool is_get = strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0;
     if (route->post ? strcmp(r->method, "POST") != 0 : !is_get) {
-        struct json_writer w = {0};
         api_fail(err, 405, "method_not_allowed", NULL, "%.32s is not a method of '%.200s'; it takes %s.", r->method, r->path,
             route->post ? "POST" : "GET");
-        write_error(&w, x, err);
-        exchange_reply(x, 405, allowed_methods(route), api_json_type, w.failed ? "" : w.data, w.failed ? 0 : w.length);
-        json_writer_free(&w);
+        api_send_error_with(x, err, allowed_methods(route));
         return true;
     }
     if (!a->engine && !(route->flags & EARLY) && atomic_load(&a->failed))

@@ -7,6 +7,7 @@
 #include "server/api/api.h"
 #include "server/api/events.h"
 #include "server/api/metrics.h"
+#include "server/api/send.h"
 #include "server/json/json.h"
 #include "server/request/api_error.h"
 
@@ -38,14 +39,6 @@ struct api {
 struct token_note {
     int n_prompt, n_generated;
 };
-
-void api_send_error(struct exchange *x, const struct api_error *err);
-/* Sends what was written, with 200, or 503 if memory ran out; frees the writer. */
-void api_send_json(struct exchange *x, struct json_writer *w);
-/* The same with another status. */
-void api_send_status(struct exchange *x, int status, struct json_writer *w);
-
-extern const char api_json_type[];
 
 /* The routes' handlers, which api.c's table names. False: err is to be sent. Those with EARLY there may find no engine. */
 bool api_health(struct api *a, struct exchange *x, const struct http_parser *r, struct api_error *err);

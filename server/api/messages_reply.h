@@ -1,4 +1,4 @@
-/* The answer to POST /v1/messages, as one object or as a stream of events, and errors as this API has them.
+/* The answer to POST /v1/messages, as one object or as a stream of events.
  * Source of the shapes: Anthropic's API reference.
  *
  * A stream: message_start; for each block content_block_start, content_block_delta ..., content_block_stop; message_delta with
@@ -19,9 +19,5 @@ extern const struct answer_schema messages_schema; /* its state is a struct mess
 
 /* NULL: out of memory. */
 struct messages_reply *messages_reply_new(const char *model, const struct messages_request *r);
-
-/* {"type":"error","error":{"type","message"}}, the type by the status; for MESSAGES_NO_THREAD also
- * "details":{"error_code","unsupported"}. */
-void messages_error_write(struct json_writer *w, const struct api_error *e);
 
 #endif
