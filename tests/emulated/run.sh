@@ -65,15 +65,15 @@ config_interface: textconfig
 cpu: model=$model_of_cpu, ips=100000000, reset_on_triple_fault=1
 megs: $memory
 pci: enabled=0
-romimage: file=$folder/boot.rom
-vgaromimage: file=$folder/vga.rom
-optramimage1: file=$machine/kernel.bin, address=0x100000
-optramimage2: file=$machine/params.bin, address=0x90000
-optramimage3: file=$machine/initrd.bin, address=0x10000000
+romimage: file=boot.rom
+vgaromimage: file=vga.rom
+optramimage1: file=$name/kernel.bin, address=0x100000
+optramimage2: file=$name/params.bin, address=0x90000
+optramimage3: file=$name/initrd.bin, address=0x10000000
 boot: floppy
 clock: sync=none, time0=1700000000
-com1: enabled=1, mode=file, dev=$machine/console.txt
-log: $machine/bochs.log
+com1: enabled=1, mode=file, dev=$name/console.txt
+log: $name/bochs.log
 panic: action=fatal
 error: action=ignore
 info: action=ignore
@@ -81,8 +81,9 @@ debug: action=ignore
 END
     : >"$machine/console.txt"
     say "Booting $name"
-    # What it exits with says nothing: being switched off is a panic to it.
-    timeout 1800 "$folder/bochs-3.0/bochs" -q -f "$machine/bochsrc" >"$machine/bochs.out" 2>&1 </dev/null &
+    # What it exits with says nothing: being switched off is a panic to it. From its folder, because its configuration knows no
+    # names with spaces.
+    (cd "$folder" && exec timeout 1800 bochs-3.0/bochs -q -f "$name/bochsrc") >"$machine/bochs.out" 2>&1 </dev/null &
     emulator=$!
     tail -n +1 -f --pid="$emulator" "$machine/console.txt" | sed -u 's|\r$||'
     wait "$emulator" || true
