@@ -1,6 +1,5 @@
 #include "server/request/completions.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,14 +81,8 @@ static bool read_member(
         return common == PARAM_TAKEN;
     if (json_key_is(m, "prompt"))
         return m->kind == JSON_NULL || read_prompt(r, t, m, err);
-    if (json_key_is(m, "max_tokens")) {
-        if (m->kind == JSON_NULL)
-            return true;
-        if (!param_int(m, 1, INT64_MAX, "an integer, 1 or more", &n, err))
-            return false;
-        r->max_tokens = n > INT_MAX ? INT_MAX : (int)n;
-        return true;
-    }
+    if (json_key_is(m, "max_tokens"))
+        return m->kind == JSON_NULL || param_max_tokens(m, &r->max_tokens, err);
     if (json_key_is(m, "echo"))
         return m->kind == JSON_NULL || param_bool(m, &r->echo, err);
     if (json_key_is(m, "logprobs")) {

@@ -3,7 +3,6 @@
 #include "server/request/constrain.h"
 #include "server/request/messages_content.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,11 +37,7 @@ static bool read_tools(struct reader *s, const struct json_value *v)
 
 static bool read_max_tokens(struct reader *s, const struct json_value *v)
 {
-    int64_t n;
-    if (!param_int(v, 1, INT64_MAX, "an integer, 1 or more", &n, s->err))
-        return false;
-    s->r->chat.max_tokens = n > INT_MAX ? INT_MAX : (int)n;
-    return true;
+    return param_max_tokens(v, &s->r->chat.max_tokens, s->err);
 }
 
 static bool read_stops(struct reader *s, const struct json_value *v)

@@ -27,6 +27,15 @@ bool param_int(const struct json_value *v, int64_t low, int64_t high, const char
     return true;
 }
 
+bool param_max_tokens(const struct json_value *v, int *out, struct api_error *err)
+{
+    int64_t n;
+    if (!param_int(v, 1, INT64_MAX, "an integer, 1 or more", &n, err))
+        return false;
+    *out = n > INT_MAX ? INT_MAX : (int)n;
+    return true;
+}
+
 bool param_number(const struct json_value *v, double low, double high, const char *must, float *out, struct api_error *err)
 {
     double d;
