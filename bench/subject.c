@@ -28,9 +28,9 @@ bool subject_init(
     s->logits = malloc((size_t)shape->n_vocab * (size_t)room->n_answers * sizeof *s->logits);
     s->sampler = sampler_new(&greedy, shape->n_vocab);
     bool good =
-        s->rows && s->logits && s->sampler && kv_reserve(&s->prompt, room->prompt) && kv_reserve(&s->answers[0], room->answer);
+        s->rows && s->logits && s->sampler && kv_grow(&s->prompt, room->prompt) && kv_grow(&s->answers[0], room->answer);
     for (int i = 1; good && i < room->n_answers; i++)
-        good = kv_reserve(&s->answers[i], room->others);
+        good = kv_grow(&s->answers[i], room->others);
     return good ? true : error_set(err, "out of memory for %d tokens", longest);
 }
 

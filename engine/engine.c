@@ -243,10 +243,7 @@ void engine_get_stats(struct engine *e, struct engine_stats *stats)
 /* The state of the KV cache, for engine_get_stats. */
 static void note_kv(struct engine *e)
 {
-    int filled = 0;
-    for (int i = 0; i < scheduler_n_running(e->scheduler); i++)
-        filled += scheduler_running(e->scheduler, i)->n_computed;
-    atomic_store_explicit(&e->n_kv_filled, filled, memory_order_relaxed);
+    atomic_store_explicit(&e->n_kv_filled, kv_pool_filled(e->kv).held, memory_order_relaxed);
     atomic_store_explicit(
         &e->n_kv_reserved, (kv_pool_blocks(e->kv) - kv_pool_free_blocks(e->kv)) * KV_BLOCK, memory_order_relaxed);
 }
@@ -280,6 +277,7 @@ static void step(struct engine *e)
     for (int i = 0; i < scheduler_n_running(e->scheduler);) {
         struct sequence *s = scheduler_running(e->scheduler, i);
         s->n_computed += s->n_planned;
+        kv_publish(&s->kv, s->tokens, s->n_computed);
         /* One that was cancelled meanwhile says nothing more; its end comes with the next step. */
         if (!s->logits || atomic_load(&s->cancelled) || sequence_accept(s)) {
             i++;

@@ -47,7 +47,7 @@ struct row {
 
 /* Computes the rows: writes their keys and values into their sequences, and the logits that are wanted.
  * Rows of one sequence stand together, in ascending, gapless positions.
- * Space must have been reserved with kv_reserve. n_rows is any number >= 1;
+ * Their blocks must have been taken with kv_grow. n_rows is any number >= 1;
  * work is done in steps of at most max_rows. Nothing is allocated. */
 struct forward;
 struct forward *forward_new(const struct model *m, struct kv_pool *kv, struct threads *pool, int max_rows, struct error *err);

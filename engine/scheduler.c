@@ -176,14 +176,19 @@ struct sequence *scheduler_admit(struct scheduler *s)
     pthread_mutex_lock(&s->mutex);
     struct sequence *q = s->first;
     if (q) {
+        /* What the cache has need not fit in again. The last token of the prompt is computed in any case: for its logits. */
         kv_sequence_init(&q->kv, s->kv);
+        q->n_computed = kv_match(&q->kv, q->tokens, q->n_prompt - 1, 0);
         if (kv_reserve(&q->kv, sequence_positions(q))) {
+            q->n_computed = kv_match(&q->kv, q->tokens, q->n_prompt - 1, q->n_computed);
+            q->n_cached = q->n_computed;
             s->first = q->next;
             if (!s->first)
                 s->last = NULL;
             s->n_waiting--;
             s->running[s->n_running++] = q;
         } else {
+            kv_sequence_clear(&q->kv);
             q = NULL;
         }
     }
@@ -208,24 +213,57 @@ int scheduler_max_rows(const struct scheduler *s)
     return s->n_parallel * (1 + SEQUENCE_MOST_FORCED) + s->n_batch;
 }
 
+/* The next n tokens of a sequence become rows. Their room is reserved. */
+static struct row *plan(struct sequence *q, int n, struct row *rows)
+{
+    q->n_planned = n;
+    kv_grow(&q->kv, q->n_computed + n);
+    for (int i = q->n_computed; i < q->n_computed + n; i++)
+        *rows++ = (struct row){.token = q->tokens[i], .position = i, .sequence = &q->kv};
+    return rows;
+}
+
+/* What the cache has got of a prompt since the sequence started. */
+static void catch_up(struct sequence *q)
+{
+    int n = kv_match(&q->kv, q->tokens, q->n_prompt - 1, q->n_computed);
+    q->n_cached += n - q->n_computed;
+    q->n_computed = n;
+}
+
+/* Whether a prompt goes on like one before it that is not computed yet, for as long as it lasts or for a while: then it waits for that
+ * one, and shares what comes of it. */
+static bool must_wait(const struct scheduler *s, int index)
+{
+    enum { A_WHILE = 8 };
+    const struct sequence *q = s->running[index];
+    int left = q->n_prompt - 1 - q->n_computed;
+    for (int i = 0; i < index; i++) {
+        const struct sequence *older = s->running[i];
+        if (older->n_computed >= older->n_prompt || atomic_load(&older->cancelled))
+            continue;
+        int same =
+            kv_follows(&q->kv, q->tokens, q->n_prompt - 1, q->n_computed, &older->kv, older->tokens, older->n_prompt);
+        if (same > 0 && (same >= A_WHILE || same == left))
+            return true;
+    }
+    return false;
+}
+
 int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_vocab)
 {
-    int n = 0;
+    struct row *end = rows;
     for (int i = 0; i < s->n_running; i++) {
         struct sequence *q = s->running[i];
         q->n_planned = 0;
         q->logits = NULL;
         if (q->n_computed < q->n_prompt)
             continue;
-        for (int k = 0; k < q->n_forced; k++)
-            rows[n++] = (struct row){.token = q->forced[k], .position = q->n_computed + k, .sequence = &q->kv};
-        q->n_planned = q->n_forced + 1;
-        q->logits = logits;
+        end = plan(q, q->n_tokens - q->n_computed, end);
+        end[-1].logits = q->logits = logits;
         logits += n_vocab;
-        rows[n++] =
-            (struct row){.token = q->last, .position = q->n_computed + q->n_forced, .sequence = &q->kv, .logits = q->logits};
     }
-    int budget = s->n_batch;
+    int n = (int)(end - rows), budget = s->n_batch;
     if (n > 0) {
         budget = s->n_batch / 4;
         if (budget > s->n_batch - n)
@@ -235,20 +273,18 @@ int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_v
     }
     for (int i = 0; i < s->n_running && budget > 0; i++) {
         struct sequence *q = s->running[i];
-        int left = q->n_prompt - q->n_computed;
-        if (left <= 0)
+        if (q->n_computed >= q->n_prompt)
             continue;
-        q->n_planned = left < budget ? left : budget;
+        catch_up(q);
+        if (must_wait(s, i))
+            continue;
+        int left = q->n_prompt - q->n_computed;
+        end = plan(q, left < budget ? left : budget, end);
         budget -= q->n_planned;
-        for (int k = 0; k < q->n_planned; k++) {
-            int position = q->n_computed + k;
-            rows[n++] = (struct row){.token = q->prompt[position], .position = position, .sequence = &q->kv};
-        }
         if (q->n_planned == left) {
-            q->logits = logits;
+            end[-1].logits = q->logits = logits;
             logits += n_vocab;
-            rows[n - 1].logits = q->logits;
         }
     }
-    return n;
+    return (int)(end - rows);
 }

@@ -8,6 +8,9 @@
  * then prompt rows of the sequences still in prefill, oldest first, up to n_batch rows in all. While anybody generates, at most
  * a quarter of n_batch are prompt rows: a long prompt then delays each next token by that much and no more.
  *
+ * A prompt's beginning that the KV cache has (engine/kv.h) is not computed. Where one goes on like an older one that is being
+ * computed, it waits for what comes of that: many answers to one prompt compute it once.
+ *
  * Threads: scheduler_submit, scheduler_cancel, scheduler_stop and scheduler_count may be called from any
  * thread, the rest from the engine thread. */
 #ifndef QUERN_SCHEDULER_H

@@ -99,26 +99,26 @@ struct sequence *sequence_new(
         return NULL;
     struct sequence *s = calloc(1, sizeof *s);
     if (s) {
-        s->prompt = malloc((size_t)g->n_prompt * sizeof *s->prompt);
+        int room = n_ctx - g->n_prompt;
+        s->limit = g->max_tokens > 0 && g->max_tokens < room ? g->max_tokens : room;
+        s->tokens = malloc((size_t)(g->n_prompt + s->limit) * sizeof *s->tokens);
         s->sampler = sampler_new(&g->sampling, v->n_vocab);
         s->stops = stops_new(g->stops, g->n_stops);
     }
-    if (!s || !s->prompt || !s->sampler || !s->stops || (g->grammar && !constrain(s, g->grammar, v))) {
+    if (!s || !s->tokens || !s->sampler || !s->stops || (g->grammar && !constrain(s, g->grammar, v))) {
         sequence_free(s);
         *result = SUBMIT_FULL;
         error_set(err, "out of memory for another generation");
         return NULL;
     }
-    memcpy(s->prompt, g->prompt, (size_t)g->n_prompt * sizeof *s->prompt);
+    memcpy(s->tokens, g->prompt, (size_t)g->n_prompt * sizeof *s->tokens);
     s->submitted = now();
     s->vocabulary = v;
-    s->n_prompt = g->n_prompt;
-    int room = n_ctx - g->n_prompt;
-    s->limit = g->max_tokens > 0 && g->max_tokens < room ? g->max_tokens : room;
+    s->n_prompt = s->n_tokens = g->n_prompt;
     s->ignore_eos = g->ignore_eos;
     s->logprobs = g->logprobs;
     s->top_logprobs = g->top_logprobs;
-    sampler_saw_prompt(s->sampler, s->prompt, s->n_prompt);
+    sampler_saw_prompt(s->sampler, s->tokens, s->n_prompt);
     s->callback = g->callback;
     s->user = g->user;
     *result = SUBMIT_OK;
@@ -136,7 +136,7 @@ void sequence_free(struct sequence *s)
     grammar_free(s->grammar);
     free(s->allowed);
     stops_free(s->stops);
-    free(s->prompt);
+    free(s->tokens);
     free(s->text);
     free(s->held);
     free(s->ready);
@@ -195,6 +195,7 @@ static void tell(struct sequence *s, struct engine_event event)
     if (!event.text)
         event.text = "";
     event.n_prompt = s->n_prompt;
+    event.n_cached = s->n_cached;
     event.queue_seconds = (s->started > 0 ? s->started : now()) - s->submitted;
     event.n_generated = s->n_generated;
     s->callback(s->user, &event);
@@ -277,7 +278,7 @@ static int32_t sample(struct sequence *s)
 /* A token of the answer: its text. False if the generation has ended with it. */
 static bool take(struct sequence *s, int32_t token)
 {
-    s->last = token;
+    s->tokens[s->n_tokens++] = token;
     s->n_generated++;
     sampler_took(s->sampler, token);
     size_t length, n_ready;
@@ -311,17 +312,14 @@ static bool take_forced(struct sequence *s)
     struct tok_ids ids = {0};
     bool goes_on = true;
     constraint_forced(s->constraint, SEQUENCE_MOST_FORCED, &ids);
-    for (size_t i = 0; i < ids.count && goes_on && constraint_accept(s->constraint, ids.data[i]); i++) {
-        s->forced[s->n_forced++] = s->last;
+    for (size_t i = 0; i < ids.count && goes_on && constraint_accept(s->constraint, ids.data[i]); i++)
         goes_on = take(s, ids.data[i]);
-    }
     tok_ids_free(&ids);
     return goes_on;
 }
 
 bool sequence_accept(struct sequence *s)
 {
-    s->n_forced = 0;
     int32_t token = sample(s);
     if (token < 0) {
         sequence_finish(s, FINISH_ERROR, "no token of the vocabulary fits the grammar, or memory ran out");

@@ -35,18 +35,16 @@ struct sequence {
     atomic_bool cancelled; /* set by any thread */
 
     const struct vocabulary *vocabulary;
-    int32_t *prompt; /* [n_prompt] */
-    int n_prompt;
+    int32_t *tokens; /* [n_prompt + limit], of which n_tokens are known: the prompt, then the answer */
+    int n_tokens, n_prompt;
     int limit;       /* tokens to generate at most: max_tokens, or what the context has room for */
     bool ignore_eos;
     engine_callback *callback;
     void *user;
 
     struct kv_sequence kv;
-    int n_computed;    /* rows whose keys and values are in kv */
-    int32_t last;      /* the token taken last: the next row, once the prompt is computed */
-    int32_t forced[SEQUENCE_MOST_FORCED]; /* [n_forced] taken tokens that are not computed yet: rows before that of last */
-    int n_forced;
+    int n_computed;    /* tokens whose keys and values are in kv; the rest of them are the next rows */
+    int n_cached;      /* of the prompt, those that did not have to be computed for this sequence */
     int n_generated;
     int n_planned;     /* rows in the batch being computed */
     float *logits;     /* where the batch being computed leaves this sequence's logits, or NULL */

@@ -61,7 +61,7 @@ static bool dump(const struct model *m, struct threads *pool, const struct ids *
         good = error_set(err, "out of memory for the logits of %d positions; try a smaller --batch", batch);
     if (good) {
         kv_sequence_init(&sequence, kv);
-        good = kv_reserve(&sequence, ids->count) || error_set(err, "out of memory for %d positions", ids->count);
+        good = kv_grow(&sequence, ids->count) || error_set(err, "out of memory for %d positions", ids->count);
     }
     for (int first = 0; good && first < ids->count; first += batch) {
         int n = ids->count - first < batch ? ids->count - first : batch;

@@ -124,6 +124,9 @@ START_TEST(counts_what_was_done)
     wait_for(s.port, "quern:kv_cache_usage_ratio", 0);
     char *page = scrape(s.port);
     ck_assert_double_eq(value(page, "quern:prompt_tokens_total"), (double)n_computed);
+    ck_assert_double_eq(value(page, "quern:prefix_cache_queries_total"), (double)n_prompt);
+    ck_assert_double_eq(value(page, "quern:prefix_cache_hits_total"), (double)(n_prompt - n_computed));
+    ck_assert_int_gt(n_prompt - n_computed, 20); /* a story was asked for twice */
     ck_assert_double_eq(value(page, "quern:tokens_predicted_total"), (double)n_generated);
     ck_assert_double_eq_tol(value(page, "quern:prompt_seconds_total"), prompt_ms / 1000, 1e-9);
     ck_assert_double_eq_tol(value(page, "quern:tokens_predicted_seconds_total"), predicted_ms / 1000, 1e-9);

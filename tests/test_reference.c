@@ -112,7 +112,7 @@ static struct result run(const struct kernels *kernels, int n_threads, int batch
         const struct reference *r = &references[i];
         struct kv_sequence sequence;
         kv_sequence_init(&sequence, kv);
-        ck_assert(kv_reserve(&sequence, r->n_tokens));
+        ck_assert(kv_grow(&sequence, r->n_tokens));
         for (int t = 0; t < r->n_tokens; t++)
             rows[t] = (struct row){r->tokens[t], t, &sequence, logits + (size_t)t * N_VOCAB};
         for (int t = 0; t < r->n_tokens; t += batch)

@@ -46,12 +46,12 @@ static void write_usage(struct json_writer *w, const struct answer *a)
     struct answer_usage u = answer_usage(a);
     json_key(w, "usage");
     json_begin_object(w);
-    json_key(w, "input_tokens");
-    json_int(w, u.n_prompt);
+    json_key(w, "input_tokens"); /* as Anthropic counts: without those of the next two */
+    json_int(w, u.n_prompt - u.n_cached);
     json_key(w, "cache_creation_input_tokens");
     json_int(w, 0);
     json_key(w, "cache_read_input_tokens");
-    json_int(w, 0);
+    json_int(w, u.n_cached);
     json_key(w, "output_tokens");
     json_int(w, u.n_generated);
     json_end_object(w);

@@ -109,6 +109,8 @@ void metrics_take_event(struct metrics *m, const struct engine_event *e)
     bool sampled = e->n_generated > 0 || e->finish == FINISH_STOP || e->finish == FINISH_LENGTH;
     if (!sampled)
         return;
+    m->n_asked_tokens += (uint64_t)e->n_prompt;
+    m->n_cached_tokens += (uint64_t)e->n_cached;
     m->n_prompt_tokens += (uint64_t)(e->n_prompt - e->n_cached);
     m->prompt_seconds += e->prompt_seconds;
     m->n_predicted_tokens += (uint64_t)e->n_generated;
@@ -242,6 +244,10 @@ void metrics_write(const struct metrics *m, const struct engine_stats *stats, st
         "Part of the KV cache that is set aside for running generations; 1 is all of it.", ratio(s->n_kv_reserved, s->n_kv));
     put_one(w, PREFIX, "kv_cache_tokens", "gauge", "Tokens of running generations whose keys and values are in the KV cache.",
         s->n_kv_filled);
+    put_one(w, PREFIX, "prefix_cache_queries_total", "counter", "Prompt tokens that were looked up in the prefix cache.",
+        (double)m->n_asked_tokens);
+    put_one(w, PREFIX, "prefix_cache_hits_total", "counter", "Prompt tokens that the prefix cache had.",
+        (double)m->n_cached_tokens);
     put_one(w, PREFIX, "requests_processing", "gauge", "Generations that are being computed.", s->n_running);
     put_one(w, PREFIX, "requests_deferred", "gauge", "Generations that wait for their turn.", s->n_waiting);
     put_histogram(w, "time_to_first_token_seconds", "From a generation's submission to its first token.", &m->first_token);

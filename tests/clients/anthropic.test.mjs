@@ -104,7 +104,11 @@ test('a tool that must be used is used', async () => {
 test('counts tokens', async () => {
   const { max_tokens: _, ...count } = find;
   const { input_tokens } = await client.messages.countTokens(count);
-  assert.equal(input_tokens, (await client.messages.create(find)).usage.input_tokens);
+  const { usage } = await client.messages.create(find);
+  assert.equal(input_tokens, usage.input_tokens + usage.cache_read_input_tokens);
+  const again = (await client.messages.create(find)).usage;
+  assert.equal(again.input_tokens, 1);
+  assert.equal(again.cache_read_input_tokens, input_tokens - 1);
 });
 
 test('errors are of the right class and type', async () => {
