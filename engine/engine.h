@@ -132,7 +132,8 @@ enum submit_result { SUBMIT_OK, SUBMIT_FULL, SUBMIT_INVALID, SUBMIT_STOPPED };
  *
  * Generations start in the order of submission. One starts when fewer than n_parallel run and the KV cache has room
  * for its prompt and max_tokens (at most n_ctx; max_tokens 0 asks for all of n_ctx), which is then reserved, so
- * that it never runs out midway. A prompt longer than a batch is computed in several; while others are generating,
+ * that it never runs out midway. What earlier generations have computed of a prompt's beginning is not computed again, if it is
+ * still there, and shared with those that run. A prompt longer than a batch is computed in several; while others are generating,
  * in smaller ones (a quarter of n_batch), so that their next token is not long in coming.
  *
  * The text: control tokens are not part of it, nor is the token that ends the turn.

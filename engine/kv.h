@@ -14,8 +14,8 @@
  * with the longest beginning that is there (kv_match): whole blocks are shared, of the next one the part that fits is copied.
  * Keys and values are the same bits whoever computed them, so no answer depends on what was there.
  *
- * Room is promised before it is taken. kv_reserve sets blocks aside by number; kv_grow takes them one by one, first those that hold
- * nothing, then those that only the cache holds. As long as all promises together fit, none can fail.
+ * Room is promised before it is taken. kv_reserve sets blocks aside by number; kv_grow takes them one by one, first those that
+ * hold nothing, then those that only the cache holds. As long as all promises together fit, none can fail.
  *
  * Threads: used by the engine thread only; attention workers read the block pointers during a forward pass. */
 #ifndef QUERN_KV_H
@@ -65,15 +65,15 @@ bool kv_grow(struct kv_sequence *s, int n_positions);
 void kv_sequence_clear(struct kv_sequence *s);
 
 /* Takes from the cache what it has of a sequence's tokens: n_filled positions have their keys and values already (and those are
- * published); as many more as are there of the first n tokens are added. Returns how many positions have them now. Copies only into
- * room that is reserved; so before kv_reserve it only shares. If then kv_reserve fails, kv_sequence_clear is due. */
+ * published); as many more as are there of the first n tokens are added. Returns how many positions have them now. Copies only
+ * into room that is reserved; so before kv_reserve it only shares. If then kv_reserve fails, kv_sequence_clear is due. */
 int kv_match(struct kv_sequence *s, const int32_t *tokens, int n, int n_filled);
 /* Says that the first n positions hold the keys and values of these tokens. Blocks that turn out to be in the cache already, from
  * somebody else, are exchanged for those: look blocks[] up again. */
 void kv_publish(struct kv_sequence *s, const int32_t *tokens, int n);
-/* How many of a sequence's next tokens, within one block, will also be the next of another one that is being computed; what comes of
- * those is then better waited for. tokens: [n] of the sequence, n_filled of them published, and kv_match has just found no more;
- * other_tokens: [n_other] of the other. */
+/* How many of a sequence's next tokens, within one block, will also be the next of another one that is being computed; what
+ * comes of those is then better waited for. tokens: [n] of the sequence, n_filled of them published, and kv_match has just
+ * found no more; other_tokens: [n_other] of the other. */
 int kv_follows(const struct kv_sequence *s, const int32_t *tokens, int n, int n_filled, const struct kv_sequence *other,
     const int32_t *other_tokens, int n_other);
 

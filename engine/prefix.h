@@ -1,12 +1,12 @@
 /* Which tokens the blocks of the KV cache hold: a tree, so that a prompt finds what was computed for others before it.
  *
- * A node is a block, and bears its number. It holds 1 to KV_BLOCK tokens, those that follow its parent's; only a node that is full
- * has children. A path from a root is a text's beginning, whose keys and values are those of the blocks on the path: causal
- * attention makes a position depend on the tokens up to it and on nothing else. (The tree of SGLang's RadixAttention, with nodes of
- * one size, as vLLM's blocks have.)
+ * A node is a block, and bears its number. It holds 1 to KV_BLOCK tokens, those that follow its parent's; only a node that is
+ * full has children. A path from a root is a text's beginning, whose keys and values are those of the blocks on the path: causal
+ * attention makes a position depend on the tokens up to it and on nothing else. (The tree of SGLang's RadixAttention, with
+ * nodes of one size, as vLLM's blocks have.)
  *
- * It knows numbers and tokens, not memory: engine/kv.h owns the blocks and decides what is kept. Time of a call: a comparison of a
- * few tokens for every child of one parent, except prefix_oldest, which looks at all blocks.
+ * It knows numbers and tokens, not memory: engine/kv.h owns the blocks and decides what is kept. Time of a call: a comparison
+ * of a few tokens for every child of one parent, except prefix_oldest, which looks at all blocks.
  *
  * Threads: the owner's only. */
 #ifndef QUERN_PREFIX_H

@@ -231,8 +231,8 @@ static void catch_up(struct sequence *q)
     q->n_computed = n;
 }
 
-/* Whether a prompt goes on like one before it that is not computed yet, for as long as it lasts or for a while: then it waits for that
- * one, and shares what comes of it. */
+/* Whether a prompt goes on like one before it that is not computed yet, for as long as it lasts or for a while: then it waits
+ * for that one, and shares what comes of it. */
 static bool must_wait(const struct scheduler *s, int index)
 {
     enum { A_WHILE = 8 };

@@ -352,9 +352,9 @@ START_TEST(a_conversation_is_computed_once)
         answers[i] = strdup(r.text);
         size_t before = ids.count;
         extend(&ids, r.text);
-        /* The token that ended the answer was not computed. Unless the text is written in other tokens than it was generated in: */
+        /* The last token of an answer that was cut off was not computed. */
         known = (int)ids.count - (r.last.finish == FINISH_LENGTH);
-        ck_assert_int_eq(r.last.n_generated, (int)(ids.count - before));
+        ck_assert_int_eq(r.last.n_generated, (int)(ids.count - before)); /* and the text is written in the tokens that came */
         result_free(&r);
         extend(&ids, "<|im_end|>\n");
     }

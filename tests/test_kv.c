@@ -332,8 +332,8 @@ START_TEST(the_last_block_is_copied_from_itself)
 END_TEST
 
 /* Sequences of few different tokens that start, grow, split off from others and go at random, against a model: what a position
- * holds is always what belongs there, blocks are neither lost nor in two hands for different texts, promises hold, and what a living
- * sequence has published is always found. */
+ * holds is always what belongs there, blocks are neither lost nor in two hands for different texts, promises hold, and what a
+ * living sequence has published is always found. */
 START_TEST(random_life)
 {
     enum { BLOCKS = 24, SEQUENCES = 5, MOST = 8 * KV_BLOCK, STEPS = 6000 };

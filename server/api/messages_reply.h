@@ -6,9 +6,9 @@
  *
  * The stop reason is "end_turn", "stop_sequence" (with the one that was met), "tool_use", "max_tokens",
  * or "model_context_window_exceeded" when prompt and answer fill the context before that. In the usage,
- * input_tokens are those of the prompt that were computed and cache_read_input_tokens those that were not, as Anthropic counts them
- * (message_start comes before that is known, and counts all as input_tokens; message_delta tells); nothing is billed for being kept,
- * so cache_creation_input_tokens is 0. */
+ * input_tokens are those of the prompt that were computed and cache_read_input_tokens those that were not, as Anthropic counts
+ * them (message_start comes before that is known, and counts all as input_tokens; message_delta tells); nothing is billed for
+ * being kept, so cache_creation_input_tokens is 0. */
 #ifndef QUERN_MESSAGES_REPLY_H
 #define QUERN_MESSAGES_REPLY_H
 
