@@ -21,7 +21,7 @@ struct engine {
     struct trie *trie; /* for vocabulary */
     bool *silent;      /* [n_vocab], for vocabulary */
     struct row *rows;  /* [scheduler_max_rows] */
-    float *logits;     /* [n_parallel][n_vocab] */
+    float *logits;     /* [scheduler_max_logits][n_vocab] */
     char *architecture, *name, *chat_template;
     struct engine_info info;
     /* Written by the engine thread, for engine_get_stats. */
@@ -112,7 +112,7 @@ static bool open_model(struct engine *e, const struct engine_options *o, struct 
 static bool open_run(struct engine *e, const struct engine_options *o, struct error *err)
 {
     const struct model_shape *shape = model_shape(e->model);
-    int n_ctx, n_batch, n_parallel, n_kv, max_queue;
+    int n_ctx, n_batch, n_parallel, n_draft, n_kv, max_queue;
     if (o->n_ctx > shape->n_ctx_train)
         return error_set(
             err, "a context of %d tokens was asked for, but this model was trained for %d", o->n_ctx, shape->n_ctx_train);
@@ -120,15 +120,17 @@ static bool open_run(struct engine *e, const struct engine_options *o, struct er
             shape->n_ctx_train, err) ||
         !choose(&n_batch, "the batch size", o->n_batch, DEFAULT_BATCH, 1, MOST_BATCH, err) ||
         !choose(&n_parallel, "the number of parallel sequences", o->n_parallel, DEFAULT_PARALLEL, 1, MOST_PARALLEL, err) ||
+        !choose(&n_draft, "the number of guessed tokens", o->n_draft < 0 ? 0 : o->n_draft,
+            o->n_draft < 0 ? 0 : e->kernels->cheap_rows - 1, 0, DRAFT_MOST, err) ||
         !choose(&n_kv, "the size of the KV cache", o->n_kv, n_ctx, n_ctx, INT32_MAX - KV_BLOCK, err) ||
         !choose(&max_queue, "the length of the queue", o->max_queue, DEFAULT_QUEUE, 1, MOST_QUEUE, err))
         return false;
     if (!(e->kv = kv_pool_new(shape->n_layers, shape->n_kv_heads, shape->head_dim, n_kv, err)) ||
         !(e->forward = forward_new(e->model, e->kv, e->pool, n_batch, err)) ||
-        !(e->scheduler = scheduler_new(e->kv, n_parallel, n_batch, max_queue, err)))
+        !(e->scheduler = scheduler_new(e->kv, n_parallel, n_batch, n_draft, max_queue, err)))
         return false;
     e->rows = malloc((size_t)scheduler_max_rows(e->scheduler) * sizeof *e->rows);
-    e->logits = malloc((size_t)n_parallel * (size_t)shape->n_vocab * sizeof *e->logits);
+    e->logits = malloc((size_t)scheduler_max_logits(e->scheduler) * (size_t)shape->n_vocab * sizeof *e->logits);
     if (!e->rows || !e->logits)
         return error_set(err, "out of memory for batches of %d rows and the logits of %d sequences", n_batch, n_parallel);
     e->trie = trie_new(e->tokenizer, shape->n_vocab, e->silent);
@@ -277,9 +279,10 @@ static void step(struct engine *e)
     for (int i = 0; i < scheduler_n_running(e->scheduler);) {
         struct sequence *s = scheduler_running(e->scheduler, i);
         s->n_computed += s->n_planned;
-        kv_publish(&s->kv, s->tokens, s->n_computed);
         /* One that was cancelled meanwhile says nothing more; its end comes with the next step. */
-        if (!s->logits || atomic_load(&s->cancelled) || sequence_accept(s)) {
+        bool goes_on = !s->logits || atomic_load(&s->cancelled) || sequence_accept(s);
+        kv_publish(&s->kv, s->tokens, s->n_computed);
+        if (goes_on) {
             i++;
             continue;
         }

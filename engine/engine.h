@@ -24,6 +24,8 @@ struct engine_options {
     int n_ctx;         /* positions a sequence may have; 0: 2048 or the model's own, whichever is less */
     int n_batch;       /* rows of a prefill step; 0: 512 */
     int n_parallel;    /* sequences that may run at the same time; 0: 4 */
+    int n_draft;       /* tokens that may be guessed ahead of a step (engine/draft.h); 0: as many as this CPU's kernels compute at
+                        * little cost; less than 0: none */
     int n_kv;          /* positions the KV cache holds for all sequences together, at least n_ctx;
                         * 0: n_ctx (several short generations or one long) */
     int max_queue;     /* generations that may wait for their turn; 0: 64 */
@@ -99,6 +101,7 @@ struct engine_event {
                                          * if generation.logprobs; their bytes: tok_bytes */
     int n_choices;
     int n_generated;      /* tokens sampled so far (the end-of-turn token is not counted) */
+    int n_drafted, n_accepted; /* guesses of tokens so far; of them, those that came true */
     double queue_seconds;     /* EVENT_STARTED, EVENT_DONE: from engine_submit to the start (or
                                * to the end, if it never started) */
     double prompt_seconds;    /* EVENT_DONE: from start to the first sampled token */

@@ -14,11 +14,12 @@ struct scheduler {
     bool any_cancelled; /* some sequence may have been cancelled since the last look */
 
     struct sequence **running; /* [n_running], in the order of admission; changed by the engine thread only */
-    int n_running, n_parallel, n_batch;
+    int n_running, n_parallel, n_batch, n_draft;
     struct kv_pool *kv;
 };
 
-struct scheduler *scheduler_new(struct kv_pool *kv, int n_parallel, int n_batch, int max_queue, struct error *err)
+struct scheduler *scheduler_new(
+    struct kv_pool *kv, int n_parallel, int n_batch, int n_draft, int max_queue, struct error *err)
 {
     struct scheduler *s = calloc(1, sizeof *s);
     struct sequence **running = calloc((size_t)n_parallel, sizeof(struct sequence *));
@@ -28,8 +29,8 @@ struct scheduler *scheduler_new(struct kv_pool *kv, int n_parallel, int n_batch,
         error_set(err, "out of memory for %d parallel sequences", n_parallel);
         return NULL;
     }
-    *s = (struct scheduler){
-        .running = running, .n_parallel = n_parallel, .n_batch = n_batch, .max_queue = max_queue, .next_id = 1, .kv = kv};
+    *s = (struct scheduler){.running = running, .n_parallel = n_parallel, .n_batch = n_batch, .n_draft = n_draft,
+                            .max_queue = max_queue, .next_id = 1, .kv = kv};
     pthread_mutex_init(&s->mutex, NULL);
     pthread_cond_init(&s->something, NULL);
     return s;
@@ -210,7 +211,12 @@ struct sequence *scheduler_running(const struct scheduler *s, int index)
 
 int scheduler_max_rows(const struct scheduler *s)
 {
-    return s->n_parallel * (1 + SEQUENCE_MOST_FORCED) + s->n_batch;
+    return s->n_parallel * (1 + SEQUENCE_MOST_FORCED) + s->n_draft + s->n_batch;
+}
+
+int scheduler_max_logits(const struct scheduler *s)
+{
+    return s->n_parallel + s->n_draft;
 }
 
 /* The next n tokens of a sequence become rows. Their room is reserved. */
@@ -221,6 +227,34 @@ static struct row *plan(struct sequence *q, int n, struct row *rows)
     for (int i = q->n_computed; i < q->n_computed + n; i++)
         *rows++ = (struct row){.token = q->tokens[i], .position = i, .sequence = &q->kv};
     return rows;
+}
+
+/* The tokens of a sequence that generates, and guesses: those of them that it has room for in the batch. */
+static struct row *plan_generating(struct sequence *q, int n_guesses, struct row *rows, float **logits, int n_vocab)
+{
+    int known = q->n_tokens - q->n_computed;
+    struct row *end = plan(q, known, rows);
+    sequence_guess(q, n_guesses);
+    kv_grow(&q->kv, q->n_tokens + q->n_draft);
+    for (int i = 0; i < q->n_draft; i++)
+        *end++ = (struct row){.token = q->draft[i], .position = q->n_tokens + i, .sequence = &q->kv};
+    q->logits = *logits;
+    for (struct row *r = rows + known - 1; r < end; r++, *logits += n_vocab)
+        r->logits = *logits;
+    return end;
+}
+
+/* How many guesses the next batch may hold. While prompts are computed, none: arithmetic is what takes the time then. */
+static int room_for_guesses(const struct scheduler *s)
+{
+    int room = s->n_draft + 1;
+    for (int i = 0; i < s->n_running; i++) {
+        const struct sequence *q = s->running[i];
+        if (q->n_computed < q->n_prompt)
+            return 0;
+        room -= q->n_tokens - q->n_computed;
+    }
+    return room > 0 ? room : 0;
 }
 
 /* What the cache has got of a prompt since the sequence started. */
@@ -253,15 +287,15 @@ static bool must_wait(const struct scheduler *s, int index)
 int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_vocab)
 {
     struct row *end = rows;
+    int n_guesses = room_for_guesses(s);
     for (int i = 0; i < s->n_running; i++) {
         struct sequence *q = s->running[i];
-        q->n_planned = 0;
+        q->n_planned = q->n_draft = 0;
         q->logits = NULL;
         if (q->n_computed < q->n_prompt)
             continue;
-        end = plan(q, q->n_tokens - q->n_computed, end);
-        end[-1].logits = q->logits = logits;
-        logits += n_vocab;
+        end = plan_generating(q, n_guesses, end, &logits, n_vocab);
+        n_guesses -= q->n_draft;
     }
     int n = (int)(end - rows), budget = s->n_batch;
     if (n > 0) {

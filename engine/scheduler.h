@@ -8,6 +8,9 @@
  * then prompt rows of the sequences still in prefill, oldest first, up to n_batch rows in all. While anybody generates, at most
  * a quarter of n_batch are prompt rows: a long prompt then delays each next token by that much and no more.
  *
+ * Where nobody is in prefill, guesses of the next tokens (engine/draft.h) fill up a batch to 1 + n_draft rows, the oldest
+ * sequence's first.
+ *
  * A prompt's beginning that the KV cache has (engine/kv.h) is not computed. Where one goes on like an older one that is being
  * computed, it waits for what comes of that: many answers to one prompt compute it once.
  *
@@ -21,7 +24,9 @@
 
 struct scheduler;
 
-struct scheduler *scheduler_new(struct kv_pool *kv, int n_parallel, int n_batch, int max_queue, struct error *err);
+/* n_draft: 0 .. DRAFT_MOST; see above. */
+struct scheduler *scheduler_new(
+    struct kv_pool *kv, int n_parallel, int n_batch, int n_draft, int max_queue, struct error *err);
 void scheduler_free(struct scheduler *s); /* and what is still queued or running; NULL is allowed */
 
 /* Queues a sequence and owns it from now on, unless the result is SUBMIT_FULL or SUBMIT_STOPPED. */
@@ -37,10 +42,11 @@ struct sequence *scheduler_take_cancelled(struct scheduler *s);
 /* Starts the first in the queue, if it can start now; returns it, or NULL. */
 struct sequence *scheduler_admit(struct scheduler *s);
 
-/* The most rows scheduler_plan makes. */
+/* The most rows scheduler_plan makes, and the most of them that have logits. */
 int scheduler_max_rows(const struct scheduler *s);
+int scheduler_max_logits(const struct scheduler *s);
 /* The rows of the next batch; sets n_planned of every running sequence, and logits of those that will
- * be sampled (logits: [n_parallel][n_vocab]). */
+ * be sampled (logits: [scheduler_max_logits][n_vocab]). */
 int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_vocab);
 int scheduler_n_running(const struct scheduler *s);
 struct sequence *scheduler_running(const struct scheduler *s, int index);

@@ -196,6 +196,8 @@ static void tell(struct sequence *s, struct engine_event event)
         event.text = "";
     event.n_prompt = s->n_prompt;
     event.n_cached = s->n_cached;
+    event.n_drafted = s->n_drafted;
+    event.n_accepted = s->n_accepted;
     event.queue_seconds = (s->started > 0 ? s->started : now()) - s->submitted;
     event.n_generated = s->n_generated;
     s->callback(s->user, &event);
@@ -318,7 +320,14 @@ static bool take_forced(struct sequence *s)
     return goes_on;
 }
 
-bool sequence_accept(struct sequence *s)
+void sequence_guess(struct sequence *s, int n)
+{
+    int left = s->limit - s->n_generated - 1; /* the last token is never computed */
+    s->n_draft = draft_find(s->tokens, s->n_tokens, n < left ? n : left, s->draft);
+}
+
+/* One token, and those that follow from it. False if the generation has ended. */
+static bool accept_one(struct sequence *s)
 {
     int32_t token = sample(s);
     if (token < 0) {
@@ -333,4 +342,20 @@ bool sequence_accept(struct sequence *s)
         return false;
     }
     return take(s, token) && (!s->constraint || s->logprobs || take_forced(s));
+}
+
+bool sequence_accept(struct sequence *s)
+{
+    const int n_draft = s->n_draft;
+    s->n_drafted += n_draft;
+    s->n_draft = 0;
+    bool goes_on = accept_one(s);
+    for (int i = 0; i < n_draft && goes_on && s->tokens[s->n_computed] == s->draft[i]; i++) {
+        s->n_computed++; /* by the guess's row */
+        s->n_accepted++;
+        s->logits += s->vocabulary->n_vocab;
+        if (s->n_computed == s->n_tokens) /* else the next token is known too: forced */
+            goes_on = accept_one(s);
+    }
+    return goes_on;
 }

@@ -5,6 +5,7 @@
 #define QUERN_SEQUENCE_H
 
 #include "engine/constraint.h"
+#include "engine/draft.h"
 #include "engine/engine.h"
 #include "engine/kv.h"
 #include "engine/sampler.h"
@@ -46,8 +47,11 @@ struct sequence {
     int n_computed;    /* tokens whose keys and values are in kv; the rest of them are the next rows */
     int n_cached;      /* of the prompt, those that did not have to be computed for this sequence */
     int n_generated;
-    int n_planned;     /* rows in the batch being computed */
-    float *logits;     /* where the batch being computed leaves this sequence's logits, or NULL */
+    int n_planned;     /* rows in the batch being computed, those of guesses not among them */
+    int32_t draft[DRAFT_MOST]; /* [n_draft] guesses of the tokens after these, which have rows in the batch too */
+    int n_draft;
+    int n_drafted, n_accepted; /* guesses so far; of them, right ones */
+    float *logits;     /* [1 + n_draft][n_vocab] where the batch being computed leaves this sequence's logits, or NULL */
 
     struct sampler *sampler;
     struct grammar *grammar;       /* or NULL, as the next two */
@@ -77,7 +81,10 @@ int sequence_positions(const struct sequence *s);
 
 /* Leaves the queue: EVENT_STARTED. */
 void sequence_start(struct sequence *s);
-/* Samples from s->logits: EVENT_TEXT if there is new text. True if the generation goes on; else its EVENT_DONE has been given. */
+/* Guesses what comes after the known tokens: at most n, and no more than it may still generate. Sets draft and n_draft. */
+void sequence_guess(struct sequence *s, int n);
+/* Samples from s->logits, one token and as many more as were guessed right, which then count as computed: EVENT_TEXT for each
+ * that brings new text. True if the generation goes on; else its EVENT_DONE has been given. */
 bool sequence_accept(struct sequence *s);
 /* Ends it from outside: EVENT_DONE. error: a sentence for FINISH_ERROR, else NULL. */
 void sequence_finish(struct sequence *s, enum finish_reason reason, const char *error);

@@ -94,6 +94,8 @@ struct kernels {
     /* Tokens of a prompt whose rows a call of attention had best have: more share what it does once, fewer are in a nearer
      * cache. */
     int attention_tokens;
+    /* Rows that a batch may have and take not much longer than one, while reading the weights is what takes the time; 1: none. */
+    int cheap_rows;
     /* Rounds to f16 (nearest even); what is beyond the greatest finite f16, infinity too, becomes that, and so does NaN. n a
      * multiple of 16. */
     void (*to_f16)(uint16_t *y, const float *x, int n);

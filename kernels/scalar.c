@@ -331,4 +331,4 @@ static uint64_t read_all(const void *p, size_t n)
     return x0 ^ x1 ^ x2 ^ x3;
 }
 
-const struct kernels kernels_scalar = {.level = "scalar", LANES_KERNELS};
+const struct kernels kernels_scalar = {.level = "scalar", .cheap_rows = 1, LANES_KERNELS};

@@ -1,5 +1,7 @@
 #include "server/options.h"
 
+#include "engine/draft.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -42,6 +44,9 @@ static const struct flag flags[] = {
     {"--batch-size", "-b", "N", "tokens of a prompt that are computed at a time (default: 512)",
      NUMBER, AT(engine.n_batch), 1, 65536},
     {"--parallel", "-np", "N", "answers that are computed at the same time (default: 4)", NUMBER, AT(engine.n_parallel), 1, 1024},
+    {"--draft-max", NULL, "N", "tokens to guess ahead, from what stands in the prompt and the answer already; 0: none\n"
+     "(default: as many as this CPU computes at little cost). The answers are the same",
+     NUMBER, AT(draft_max), 0, DRAFT_MOST},
     {"--queue", NULL, "N", "requests that may wait for their turn; more get a 503 (default: 64)",
      NUMBER, AT(engine.max_queue), 1, 1 << 20},
     {"Sampling, where a request does not say", NULL, NULL, NULL, HEADING, 0, 0, 0},
@@ -304,12 +309,14 @@ bool options_read(struct options *o, int argc, char **argv, struct error *err)
                 .grace_seconds = 5, .limits = http_default_limits},
         /* Qwen's own recommendation for Qwen2.5-Instruct. */
         .sampling = {.temperature = 0.7f, .top_k = 20, .top_p = 0.8f},
+        .draft_max = -1,
         .log = true,
     };
     o->n_hosts = 1; /* the first is what --host will be */
     if (!read_flags(&r, argc, argv, err))
         return false;
     o->hosts[0] = o->net.host;
+    o->engine.n_draft = o->draft_max < 0 ? 0 : o->draft_max == 0 ? -1 : o->draft_max;
     if (o->help || o->version)
         return true;
     if (!o->engine.model_path)

@@ -11,6 +11,7 @@ struct options {
     struct engine_options engine;
     struct net_options net;
     struct sampling sampling;
+    int draft_max;       /* -1: as the engine thinks best */
     char *alias;         /* owned */
     char *key;           /* owned; NULL: none */
     bool allow_no_key;

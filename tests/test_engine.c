@@ -1,168 +1,15 @@
 /* engine/engine from end to end, on the shipped model: answers, stop strings, many at once,
  * cancelling, and everything that must be refused.
  * Runs in the project's root (it opens models/quern-tiny-q4_k_m.gguf). */
-#include "engine/engine.h"
-#include "tokenizer/chat.h"
+#include "tests/engine_fixture.h"
 
 #include <check.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-static const char model_path[] = "models/quern-tiny-q4_k_m.gguf";
-enum { CTX = 512 };
-
-/* ---- an engine on a thread of its own ---- */
-
-static struct engine *engine;
-static pthread_t engine_thread;
-
-static void *engine_main(void *arg)
-{
-    engine_run(arg);
-    return NULL;
-}
-
-static void open_engine(struct engine_options options)
-{
-    struct error err;
-    options.model_path = model_path;
-    if (!options.n_ctx)
-        options.n_ctx = CTX;
-    engine = engine_open(&options, &err);
-    ck_assert_msg(engine != NULL, "%s", engine ? "" : err.text);
-}
-
-static void start_engine(struct engine_options options)
-{
-    open_engine(options);
-    ck_assert_int_eq(pthread_create(&engine_thread, NULL, engine_main, engine), 0);
-}
-
-static void stop_engine(void)
-{
-    engine_stop(engine);
-    pthread_join(engine_thread, NULL);
-    engine_close(engine);
-}
-
-/* ---- what became of a generation ---- */
-
-struct result {
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    bool started, done;
-    char *text;
-    size_t length;
-    int n_texts;
-    struct engine_event last;
-    uint64_t id;
-    uint64_t cancel_at; /* cancel from the callback when that many texts have come; 0: never */
-    int order;          /* when it started among all */
-    int wrong;          /* events that should not have come */
-};
-
-static int n_started;
-
-static void note(void *user, const struct engine_event *event)
-{
-    struct result *r = user;
-    pthread_mutex_lock(&r->mutex);
-    r->wrong += r->done || (event->kind == EVENT_STARTED && r->started) ||
-                (event->kind == EVENT_TEXT && (!r->started || event->text_length == 0));
-    if (event->kind == EVENT_STARTED) {
-        r->started = true;
-        r->order = n_started++;
-    }
-    r->text = realloc(r->text, r->length + event->text_length + 1);
-    memcpy(r->text + r->length, event->text, event->text_length);
-    r->length += event->text_length;
-    r->text[r->length] = 0;
-    r->n_texts += event->kind == EVENT_TEXT;
-    r->last = *event;
-    r->done = event->kind == EVENT_DONE;
-    r->wrong += r->id && r->id != event->id;
-    r->id = event->id;
-    if (r->cancel_at && (uint64_t)r->n_texts >= r->cancel_at)
-        engine_cancel(engine, event->id);
-    pthread_cond_broadcast(&r->changed);
-    pthread_mutex_unlock(&r->mutex);
-}
-
-static void result_init(struct result *r)
-{
-    memset(r, 0, sizeof *r);
-    pthread_mutex_init(&r->mutex, NULL);
-    pthread_cond_init(&r->changed, NULL);
-    r->text = calloc(1, 1);
-}
-
-static void result_wait(struct result *r)
-{
-    pthread_mutex_lock(&r->mutex);
-    while (!r->done)
-        pthread_cond_wait(&r->changed, &r->mutex);
-    pthread_mutex_unlock(&r->mutex);
-    ck_assert_int_eq(r->wrong, 0);
-}
-
-static void result_wait_texts(struct result *r, int n)
-{
-    pthread_mutex_lock(&r->mutex);
-    while (!r->done && r->n_texts < n)
-        pthread_cond_wait(&r->changed, &r->mutex);
-    pthread_mutex_unlock(&r->mutex);
-}
-
-static void result_free(struct result *r)
-{
-    free(r->text);
-    pthread_cond_destroy(&r->changed);
-    pthread_mutex_destroy(&r->mutex);
-}
-
-/* ---- prompts ---- */
-
-static const char persona[] = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
-
-static struct tok_ids chat_prompt(const char *user)
-{
-    struct chat_message messages[2] = {
-        {.role = CHAT_SYSTEM, .content = {persona, strlen(persona)}}, {.role = CHAT_USER, .content = {user, strlen(user)}}};
-    const struct chat chat = {.messages = messages, .n_messages = 2, .add_generation_prompt = true};
-    struct tok_ids ids = {0};
-    struct error err;
-    ck_assert_msg(chat_encode(engine_tokenizer(engine), &chat, &ids, &err), "cannot encode");
-    return ids;
-}
-
-static struct generation request(const struct tok_ids *ids, struct result *r)
-{
-    struct generation g = {.prompt = ids->data, .n_prompt = (int)ids->count, .max_tokens = 60, .sampling = sampling_default(),
-        .callback = note, .user = r};
-    g.sampling.temperature = 0;
-    return g;
-}
-
-static uint64_t submit(const struct generation *g)
-{
-    struct error err = {""};
-    uint64_t id = 0;
-    enum submit_result result = engine_submit(engine, g, &id, &err);
-    ck_assert_msg(result == SUBMIT_OK, "%s", err.text);
-    ck_assert_uint_ne(id, 0);
-    return id;
-}
-
-static const char *const questions[] = {
-    "Tell me a story about a cat and a ball.", "Who are you?", "Hello", "I want to book a table for two people in San Jose.",
-    "Tell me a story about a dog.", "What is your favourite movie?", "Say OK", "Do you like music?",
-};
-enum { N_QUESTIONS = sizeof questions / sizeof questions[0] };
 
 /* ---- answers ---- */
 
@@ -225,15 +72,6 @@ START_TEST(a_story)
     stop_engine();
 }
 END_TEST
-
-/* Options of the i-th of several generations: some greedy, some sampled in different ways. */
-static void vary(struct generation *g, int i)
-{
-    if (i % 3 == 0)
-        return;
-    g->sampling =
-        (struct sampling){.temperature = 0.9f, .top_k = i % 3 == 1 ? 40 : 0, .top_p = 0.95f, .min_p = 0, .seed = (uint64_t)i};
-}
 
 START_TEST(together_as_alone)
 {
@@ -309,166 +147,6 @@ START_TEST(seeds)
     for (int i = 0; i < 4; i++)
         free(texts[i]);
     stop_engine();
-}
-END_TEST
-
-/* ---- prompts that begin like others ---- */
-
-/* Appends tokens to a prompt. */
-static void extend(struct tok_ids *ids, const char *text)
-{
-    ck_assert(tok_encode(engine_tokenizer(engine), text, strlen(text), true, ids, NULL));
-}
-
-static struct result ask(const struct tok_ids *ids, int kind)
-{
-    struct result r;
-    result_init(&r);
-    struct generation g = request(ids, &r);
-    vary(&g, kind);
-    submit(&g);
-    result_wait(&r);
-    return r;
-}
-
-START_TEST(a_conversation_is_computed_once)
-{
-    /* Turn by turn in one engine, where all that went before is in the cache, against engines that have seen nothing. */
-    enum { TURNS = 4 };
-    static const char *const says[TURNS] = {"Hello", "Who are you?", "Tell me a story about a dog.", "Do you like music?"};
-    struct tok_ids ids = {0}, turns[TURNS] = {{0}};
-    char *answers[TURNS];
-    start_engine((struct engine_options){.n_threads = 2});
-    extend(&ids, "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n");
-    for (int i = 0, known = 0; i < TURNS; i++) {
-        extend(&ids, "<|im_start|>user\n");
-        extend(&ids, says[i]);
-        extend(&ids, "<|im_end|>\n<|im_start|>assistant\n");
-        struct result r = ask(&ids, i);
-        ck_assert_int_eq(r.last.n_prompt, (int)ids.count);
-        ck_assert_int_eq(r.last.n_cached, known);
-        for (size_t k = 0; k < ids.count; k++)
-            ck_assert(tok_ids_push(&turns[i], ids.data[k]));
-        answers[i] = strdup(r.text);
-        size_t before = ids.count;
-        extend(&ids, r.text);
-        /* The last token of an answer that was cut off was not computed. */
-        known = (int)ids.count - (r.last.finish == FINISH_LENGTH);
-        ck_assert_int_eq(r.last.n_generated, (int)(ids.count - before)); /* and the text is written in the tokens that came */
-        result_free(&r);
-        extend(&ids, "<|im_end|>\n");
-    }
-    struct result again = ask(&turns[TURNS - 1], TURNS - 1);
-    ck_assert_str_eq(again.text, answers[TURNS - 1]);
-    ck_assert_int_eq(again.last.n_cached, again.last.n_prompt - 1); /* the last one gives the logits */
-    result_free(&again);
-    stop_engine();
-    for (int i = 0; i < TURNS; i++) {
-        start_engine((struct engine_options){.n_threads = 1, .n_batch = 100});
-        struct result r = ask(&turns[i], i);
-        ck_assert_int_eq(r.last.n_cached, 0);
-        ck_assert_str_eq(r.text, answers[i]);
-        result_free(&r);
-        stop_engine();
-        free(answers[i]);
-        tok_ids_free(&turns[i]);
-    }
-    tok_ids_free(&ids);
-}
-END_TEST
-
-START_TEST(many_answers_to_one_prompt)
-{
-    /* Submitted before the engine runs, in batches smaller than the prompt: one computes it, the others wait for that. */
-    enum { N = 6 };
-    for (int batch = 8; batch <= 512; batch *= 4) {
-        open_engine((struct engine_options){.n_parallel = N, .n_kv = 2 * CTX, .n_batch = batch});
-        struct result r[N];
-        struct tok_ids ids = chat_prompt(questions[0]);
-        for (int i = 0; i < N; i++) {
-            result_init(&r[i]);
-            struct generation g = request(&ids, &r[i]);
-            vary(&g, i % 3);
-            g.max_tokens = 12;
-            submit(&g);
-        }
-        ck_assert_int_eq(pthread_create(&engine_thread, NULL, engine_main, engine), 0);
-        for (int i = 0; i < N; i++) {
-            result_wait(&r[i]);
-            ck_assert_int_eq(r[i].last.n_cached, i == 0 ? 0 : r[i].last.n_prompt - 1);
-            ck_assert_str_eq(r[i].text, r[i % 3].text);
-        }
-        for (int i = 0; i < N; i++)
-            result_free(&r[i]);
-        tok_ids_free(&ids);
-        stop_engine();
-    }
-}
-END_TEST
-
-START_TEST(one_that_others_wait_for_goes)
-{
-    open_engine((struct engine_options){.n_parallel = 3, .n_kv = 2 * CTX, .n_batch = 8});
-    struct result r[3];
-    struct tok_ids ids = chat_prompt("Say OK");
-    for (int i = 0; i < 3; i++) {
-        result_init(&r[i]);
-        struct generation g = request(&ids, &r[i]);
-        uint64_t id = submit(&g);
-        if (i == 0)
-            engine_cancel(engine, id);
-    }
-    ck_assert_int_eq(pthread_create(&engine_thread, NULL, engine_main, engine), 0);
-    for (int i = 0; i < 3; i++)
-        result_wait(&r[i]);
-    ck_assert_int_eq(r[0].last.finish, FINISH_CANCELLED);
-    ck_assert_str_eq(r[1].text, "OK");
-    ck_assert_str_eq(r[2].text, "OK");
-    for (int i = 0; i < 3; i++)
-        result_free(&r[i]);
-    tok_ids_free(&ids);
-    stop_engine();
-}
-END_TEST
-
-START_TEST(what_is_needed_is_given_up)
-{
-    /* The cache holds one context: the conversations push one another out, and every answer is right. */
-    enum { CONVERSATIONS = 3 };
-    struct tok_ids ids[CONVERSATIONS];
-    char *answers[CONVERSATIONS] = {NULL};
-    int n_cached[2][CONVERSATIONS];
-    start_engine((struct engine_options){.n_parallel = 2});
-    for (int i = 0; i < CONVERSATIONS; i++) {
-        char text[2000] = "";
-        for (int k = 0; k < 40 + i; k++)
-            snprintf(text + strlen(text), sizeof text - strlen(text), "%d is a number. ", 1000 * i + k);
-        ids[i] = chat_prompt(text);
-        ck_assert_int_gt((int)ids[i].count, CTX / 2);
-        ck_assert_int_lt((int)ids[i].count, CTX - 61);
-    }
-    for (int round = 0; round < 4; round++)
-        for (int i = 0; i < CONVERSATIONS; i++) {
-            struct result r = ask(&ids[i], i);
-            if (!answers[i])
-                answers[i] = strdup(r.text);
-            ck_assert_str_eq(r.text, answers[i]);
-            if (round < 2)
-                n_cached[round][i] = r.last.n_cached;
-            result_free(&r);
-        }
-    ck_assert_int_eq(n_cached[0][0], 0);
-    ck_assert_int_ge(n_cached[1][0], 32);                      /* what all of them begin with has been used all the time */
-    ck_assert_int_lt(n_cached[1][0], (int)ids[0].count / 2);  /* the rest is gone */
-    struct engine_stats stats;
-    do /* the engine counts after the last event */
-        engine_get_stats(engine, &stats);
-    while (stats.n_kv_filled > 0 || stats.n_kv_reserved > 0);
-    stop_engine();
-    for (int i = 0; i < CONVERSATIONS; i++) {
-        free(answers[i]);
-        tok_ids_free(&ids[i]);
-    }
 }
 END_TEST
 
@@ -656,7 +334,7 @@ START_TEST(cancel_before_it_runs)
     }
     engine_cancel(engine, id[0]); /* the first, and the last, of the queue */
     engine_cancel(engine, id[2]);
-    ck_assert_int_eq(pthread_create(&engine_thread, NULL, engine_main, engine), 0);
+    run_engine();
     for (int i = 0; i < 3; i++) {
         result_wait(&r[i]);
         ck_assert_int_eq(r[i].last.finish, i == 1 ? FINISH_STOP : FINISH_CANCELLED);
@@ -694,7 +372,7 @@ START_TEST(stop_ends_everything)
         if (early)
             engine_run(engine); /* returns at once, having told everybody */
         else
-            pthread_join(engine_thread, NULL);
+            join_engine();
         for (int i = 0; i < 6; i++) {
             ck_assert(r[i].done);
             ck_assert_int_eq(r[i].wrong, 0);
@@ -790,7 +468,7 @@ START_TEST(a_full_queue)
     }
     result_init(&r[3]);
     refused(request(&ids, &r[3]), SUBMIT_FULL, "3 generations are waiting");
-    ck_assert_int_eq(pthread_create(&engine_thread, NULL, engine_main, engine), 0);
+    run_engine();
     for (int i = 0; i < 3; i++) {
         result_wait(&r[i]);
         ck_assert_str_eq(r[i].text, "OK");
@@ -817,7 +495,7 @@ START_TEST(options_that_cannot_be)
         {{.model_path = model_path, .n_ctx = 1025}, "1024"},        {{.model_path = model_path, .n_ctx = 1}, "context"},
         {{.model_path = model_path, .n_ctx = -5}, "context"},       {{.model_path = model_path, .n_threads = -1}, "threads"},
         {{.model_path = model_path, .n_batch = -1}, "batch"},       {{.model_path = model_path, .n_parallel = -1}, "parallel"},
-        {{.model_path = model_path, .max_queue = -1}, "queue"},
+        {{.model_path = model_path, .max_queue = -1}, "queue"},     {{.model_path = model_path, .n_draft = 16}, "guessed"},
         {{.model_path = model_path, .n_ctx = 100, .n_kv = 99}, "KV cache"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -946,10 +624,6 @@ int main(void)
     tcase_add_test(c, a_story);
     tcase_add_test(c, together_as_alone);
     tcase_add_test(c, seeds);
-    tcase_add_test(c, a_conversation_is_computed_once);
-    tcase_add_test(c, many_answers_to_one_prompt);
-    tcase_add_test(c, one_that_others_wait_for_goes);
-    tcase_add_test(c, what_is_needed_is_given_up);
     tcase_add_test(c, stop_strings);
     tcase_add_test(c, lengths);
     tcase_add_test(c, past_the_end_of_the_turn);

@@ -15,4 +15,4 @@ enum { TILE_QUARTERS = 2 };
 #define TILE_TOKENS 4
 #include "kernels/arm/matmul.h"
 
-const struct kernels kernels_dotprod = {.level = "dotprod", LANES_KERNELS};
+const struct kernels kernels_dotprod = {.level = "dotprod", .cheap_rows = 2, LANES_KERNELS};

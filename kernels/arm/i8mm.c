@@ -175,4 +175,4 @@ INLINE void finish_tokens(float (*acc)[PANEL_ROWS], size_t n)
 
 #include "kernels/arm/matmul.h"
 
-const struct kernels kernels_i8mm = {.level = "i8mm", LANES_KERNELS};
+const struct kernels kernels_i8mm = {.level = "i8mm", .cheap_rows = 2, LANES_KERNELS};

@@ -62,4 +62,4 @@ enum { TILE_QUARTERS = 2 };
 #define TILE_TOKENS 2
 #include "kernels/arm/matmul.h"
 
-const struct kernels kernels_neon = {.level = "neon", LANES_KERNELS};
+const struct kernels kernels_neon = {.level = "neon", .cheap_rows = 1, LANES_KERNELS};

@@ -301,4 +301,4 @@ QUANTISED_TYPES(MATMUL_OF_TYPE)
 
 #include "kernels/x86/amx_attention.h"
 
-const struct kernels TABLE = {.level = LEVEL, LANES_KERNELS};
+const struct kernels TABLE = {.level = LEVEL, .cheap_rows = 8, LANES_KERNELS};

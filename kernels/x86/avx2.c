@@ -349,4 +349,4 @@ INLINE void matmul(enum gguf_type type, const void *panels, size_t n_panels, con
 
 QUANTISED_TYPES(MATMUL_OF_TYPE)
 
-const struct kernels kernels_avx2 = {.level = "avx2", LANES_KERNELS};
+const struct kernels kernels_avx2 = {.level = "avx2", .cheap_rows = 4, LANES_KERNELS};

@@ -181,4 +181,4 @@ INLINE void tokens_q8_0(const struct group *g, const struct act *x, size_t at, i
 
 QUANTISED_TYPES(MATMUL)
 
-const struct kernels TABLE = {.level = LEVEL, LANES_KERNELS};
+const struct kernels TABLE = {.level = LEVEL, .cheap_rows = 8, LANES_KERNELS};

@@ -250,4 +250,4 @@ INLINE void matmul(enum gguf_type type, const void *panels, size_t n_panels, con
 
 QUANTISED_TYPES(MATMUL_OF_TYPE)
 
-const struct kernels TABLE = {.level = LEVEL, LANES_KERNELS};
+const struct kernels TABLE = {.level = LEVEL, .cheap_rows = 4, LANES_KERNELS};

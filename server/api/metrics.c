@@ -113,6 +113,8 @@ void metrics_take_event(struct metrics *m, const struct engine_event *e)
     m->n_cached_tokens += (uint64_t)e->n_cached;
     m->n_prompt_tokens += (uint64_t)(e->n_prompt - e->n_cached);
     m->prompt_seconds += e->prompt_seconds;
+    m->n_draft_tokens += (uint64_t)e->n_drafted;
+    m->n_accepted_tokens += (uint64_t)e->n_accepted;
     m->n_predicted_tokens += (uint64_t)e->n_generated;
     m->predicted_seconds += e->generate_seconds;
     observe(&m->first_token, e->queue_seconds + e->prompt_seconds);
@@ -248,6 +250,10 @@ void metrics_write(const struct metrics *m, const struct engine_stats *stats, st
         (double)m->n_asked_tokens);
     put_one(w, PREFIX, "prefix_cache_hits_total", "counter", "Prompt tokens that the prefix cache had.",
         (double)m->n_cached_tokens);
+    put_one(w, PREFIX, "spec_decode_num_draft_tokens_total", "counter", "Tokens of answers that were guessed ahead.",
+        (double)m->n_draft_tokens);
+    put_one(w, PREFIX, "spec_decode_num_accepted_tokens_total", "counter", "Guessed tokens that came true.",
+        (double)m->n_accepted_tokens);
     put_one(w, PREFIX, "requests_processing", "gauge", "Generations that are being computed.", s->n_running);
     put_one(w, PREFIX, "requests_deferred", "gauge", "Generations that wait for their turn.", s->n_waiting);
     put_histogram(w, "time_to_first_token_seconds", "From a generation's submission to its first token.", &m->first_token);

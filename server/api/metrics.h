@@ -20,6 +20,8 @@
  *
  *   prefix_cache_queries_total,
  *   prefix_cache_hits_total                         counters  tokens of those prompts; of them, those found in the cache
+ *   spec_decode_num_draft_tokens_total,
+ *   spec_decode_num_accepted_tokens_total           counters  tokens that were guessed; of them, those that came true
  *
  * and quern's own: histograms time_to_first_token_seconds, time_per_output_token_seconds, queue_wait_seconds, prompt_tokens,
  * output_tokens, each filled when a generation ends; http_requests_total{route,status}, where a route is one of the API's or
@@ -48,6 +50,7 @@ struct metrics {
     const char *kernel_level, *model;
     double start_time;                         /* of the process: seconds since 1970 */
     uint64_t n_asked_tokens, n_cached_tokens; /* of prompts: all; found in the cache */
+    uint64_t n_draft_tokens, n_accepted_tokens;
     uint64_t n_prompt_tokens, n_predicted_tokens;
     double prompt_seconds, predicted_seconds;
     struct metrics_histogram first_token, per_token, queue_wait, prompt_length, output_length;

@@ -72,6 +72,12 @@ void reply_timings(struct json_writer *w, const struct answer *a)
     json_double(w, done->generate_seconds * 1000);
     json_key(w, "predicted_per_second");
     json_double(w, per_second(later, done->generate_seconds));
+    if (done->n_drafted > 0) {
+        json_key(w, "draft_n");
+        json_int(w, done->n_drafted);
+        json_key(w, "draft_n_accepted");
+        json_int(w, done->n_accepted);
+    }
     json_end_object(w);
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""quern-bench and dump-logits as their users meet them: what they print, and how they fail.
+"""quern-bench, dump-logits and count-drafts as their users meet them: what they print, and how they fail.
 
-Arguments: the two programs. Runs in the project's root."""
+Arguments: the three programs. Runs in the project's root."""
 
 import json
 import math
@@ -14,7 +14,7 @@ import tempfile
 import unittest
 import xml.etree.ElementTree
 
-BENCH, DUMP = (os.path.abspath(p) for p in sys.argv[1:3])
+BENCH, DUMP, DRAFTS = (os.path.abspath(p) for p in sys.argv[1:4])
 MODEL = "models/quern-tiny-q4_k_m.gguf"
 N_VOCAB = 8192
 QUICK = ["-p", "40", "-n", "6", "-r", "3"]
@@ -334,6 +334,49 @@ class Dump(unittest.TestCase):
         self.assertEqual(run(DUMP).returncode, 2)
         self.assertIn(b"cannot open", run(DUMP, MODEL, "/nonexistent", self.out).stderr)
         self.assertIn(b"cannot create", run(DUMP, MODEL, self.ids, "/nonexistent/out").stderr)
+
+
+class CountDrafts(unittest.TestCase):
+    def count(self, prompt, answer, *arguments):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [os.path.join(folder, name) for name in ("prompt", "answer")]
+            for path, text in zip(paths, (prompt, answer)):
+                with open(path, "w") as f:
+                    f.write(text)
+            return run(DRAFTS, MODEL, *paths, *arguments)
+
+    def numbers(self, *arguments):
+        done = self.count(*arguments)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        first, *rest = done.stdout.decode().splitlines()
+        answer, prompt, steps, guessed, right = (int(word) for word in first.split() if word.isdigit())
+        by_rows = {int(line.split()[3]): int(line.split()[0]) for line in rest}
+        self.assertEqual(sum(by_rows.values()), steps)
+        self.assertEqual(sum((rows - 1) * n for rows, n in by_rows.items()), guessed)
+        self.assertEqual(steps + right, answer - 1)
+        return answer, steps, guessed, by_rows
+
+    def test_a_copy_takes_few_steps(self):
+        text = "".join(f"{i} bottles hang on wall {i * 7919 % 97}. " for i in range(60))
+        answer, steps, guessed, by_rows = self.numbers(text, text, "3")
+        self.assertLess(steps, answer / 2.5)
+        self.assertEqual(max(by_rows), 4)
+        self.assertEqual(self.numbers(text, text, "0")[1:], (answer - 1, 0, {1: answer - 1}))
+        self.assertLess(self.numbers(text, text, "15")[1], steps / 2)
+
+    def test_nothing_repeats(self):
+        answer, steps, _, _ = self.numbers("Once upon a time there was a king.", "We sell green apples!", "3")
+        self.assertEqual(steps, answer - 1)
+
+    def test_refuses(self):
+        for arguments, status, word in ((("a", "b", "16"), 2, b"usage"), (("a", "b", "x"), 2, b"usage"), (("", "b"), 1, b"prompt"),
+                                        (("a", ""), 1, b"answer")):
+            done = self.count(*arguments)
+            self.assertEqual((done.returncode, done.stdout), (status, b""))
+            self.assertIn(word, done.stderr)
+        done = run(DRAFTS, MODEL, "/nowhere/prompt", "/nowhere/answer")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"/nowhere/prompt", done.stderr)
 
 
 if __name__ == "__main__":
