@@ -1,8 +1,9 @@
 /* count-drafts MODEL PROMPT ANSWER [MOST]
  *
- * How many steps a model would take that answers the text of the file PROMPT with exactly that of the file ANSWER, if engine/draft.h
- * guesses up to MOST tokens (default: as many as this CPU's kernels compute at little cost). Nothing is computed: of MODEL only the
- * tokenizer is used. With the times of batches, which `quern-bench -p ROWS -n 0` measures, this tells what guessing gains. */
+ * How many steps a model would take that answers the text of the file PROMPT with exactly that of the file ANSWER, if
+ * engine/draft.h guesses up to MOST tokens (default: as many as this CPU's kernels compute at little cost). Nothing is
+ * computed: of MODEL only the tokenizer is used. With the times of batches, which `quern-bench -p ROWS -n 0` measures, this
+ * tells what guessing gains. */
 #include "engine/draft.h"
 #include "kernels/kernels.h"
 #include "tokenizer/tokenizer.h"

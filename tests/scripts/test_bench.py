@@ -369,8 +369,8 @@ class CountDrafts(unittest.TestCase):
         self.assertEqual(steps, answer - 1)
 
     def test_refuses(self):
-        for arguments, status, word in ((("a", "b", "16"), 2, b"usage"), (("a", "b", "x"), 2, b"usage"), (("", "b"), 1, b"prompt"),
-                                        (("a", ""), 1, b"answer")):
+        for arguments, status, word in ((("a", "b", "16"), 2, b"usage"), (("a", "b", "x"), 2, b"usage"),
+                                        (("", "b"), 1, b"prompt"), (("a", ""), 1, b"answer")):
             done = self.count(*arguments)
             self.assertEqual((done.returncode, done.stdout), (status, b""))
             self.assertIn(word, done.stderr)
