@@ -25,7 +25,7 @@ struct engine {
     char *architecture, *name, *chat_template;
     struct engine_info info;
     /* Written by the engine thread, for engine_get_stats. */
-    atomic_uint_least64_t n_batches, n_batch_sequences;
+    atomic_uint_least64_t n_batches, n_batch_sequences, n_preemptions;
     atomic_int n_kv_reserved, n_kv_filled;
 };
 
@@ -233,6 +233,7 @@ void engine_get_stats(struct engine *e, struct engine_stats *stats)
     *stats = (struct engine_stats){
         .n_batches = atomic_load_explicit(&e->n_batches, memory_order_relaxed),
         .n_batch_sequences = atomic_load_explicit(&e->n_batch_sequences, memory_order_relaxed),
+        .n_preemptions = atomic_load_explicit(&e->n_preemptions, memory_order_relaxed),
         .n_kv = kv_pool_blocks(e->kv) * KV_BLOCK,
         .n_kv_reserved = atomic_load_explicit(&e->n_kv_reserved, memory_order_relaxed),
         .n_kv_filled = atomic_load_explicit(&e->n_kv_filled, memory_order_relaxed),
@@ -245,6 +246,7 @@ void engine_get_stats(struct engine *e, struct engine_stats *stats)
 /* The state of the KV cache, for engine_get_stats. */
 static void note_kv(struct engine *e)
 {
+    atomic_store_explicit(&e->n_preemptions, scheduler_n_preemptions(e->scheduler), memory_order_relaxed);
     atomic_store_explicit(&e->n_kv_filled, kv_pool_filled(e->kv).held, memory_order_relaxed);
     atomic_store_explicit(
         &e->n_kv_reserved, (kv_pool_blocks(e->kv) - kv_pool_free_blocks(e->kv)) * KV_BLOCK, memory_order_relaxed);

@@ -133,9 +133,9 @@ enum submit_result { SUBMIT_OK, SUBMIT_FULL, SUBMIT_INVALID, SUBMIT_STOPPED };
  * SUBMIT_INVALID (with a sentence) for a prompt that does not fit, ids outside the vocabulary, sampling values out of range,
  * or stop strings that are empty or not UTF-8; SUBMIT_STOPPED after engine_stop.
  *
- * Generations start in the order of submission. One starts when fewer than n_parallel run and the KV cache has room
- * for its prompt and max_tokens (at most n_ctx; max_tokens 0 asks for all of n_ctx), which is then reserved, so
- * that it never runs out midway. What earlier generations have computed of a prompt's beginning is not computed again, if it is
+ * Generations start in the order of submission. One starts when fewer than n_parallel run and the KV cache has room for its
+ * prompt and a few more tokens. When answers have grown and there is no more room, the one that started last pauses until there
+ * is again. What earlier generations have computed of a prompt's beginning is not computed again, if it is
  * still there, and shared with those that run. A prompt longer than a batch is computed in several; while others are generating,
  * in smaller ones (a quarter of n_batch), so that their next token is not long in coming.
  *
@@ -161,6 +161,7 @@ struct engine_stats {
     int n_running, n_waiting;     /* generations */
     int n_kv;                     /* positions the KV cache holds */
     int n_kv_reserved;            /* of them, set aside for sequences, in whole blocks: what keeps others from starting */
+    uint64_t n_preemptions;       /* times a generation had to pause because the KV cache was full */
     int n_kv_filled;              /* of them, with keys and values of running sequences */
 };
 

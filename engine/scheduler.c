@@ -12,6 +12,7 @@ struct scheduler {
     uint64_t next_id;
     bool stopping;
     bool any_cancelled; /* some sequence may have been cancelled since the last look */
+    uint64_t n_preemptions; /* engine thread only */
 
     struct sequence **running; /* [n_running], in the order of admission; changed by the engine thread only */
     int n_running, n_parallel, n_batch, n_draft;
@@ -177,12 +178,14 @@ struct sequence *scheduler_admit(struct scheduler *s)
     pthread_mutex_lock(&s->mutex);
     struct sequence *q = s->first;
     if (q) {
-        /* What the cache has need not fit in again. The last token of the prompt is computed in any case: for its logits. */
+        /* What the cache has need not fit in again. The last token is computed in any case: for its logits. */
+        int room = q->n_tokens + KV_BLOCK, most = sequence_positions(q), known = q->n_tokens - 1;
         kv_sequence_init(&q->kv, s->kv);
-        q->n_computed = kv_match(&q->kv, q->tokens, q->n_prompt - 1, 0);
-        if (kv_reserve(&q->kv, sequence_positions(q))) {
-            q->n_computed = kv_match(&q->kv, q->tokens, q->n_prompt - 1, q->n_computed);
-            q->n_cached = q->n_computed;
+        q->n_computed = kv_match(&q->kv, q->tokens, known, 0);
+        if (kv_reserve(&q->kv, room < most ? room : most)) {
+            q->n_computed = kv_match(&q->kv, q->tokens, known, q->n_computed);
+            if (!sequence_has_started(q))
+                q->n_cached = q->n_computed;
             s->first = q->next;
             if (!s->first)
                 s->last = NULL;
@@ -195,6 +198,27 @@ struct sequence *scheduler_admit(struct scheduler *s)
     }
     pthread_mutex_unlock(&s->mutex);
     return q;
+}
+
+/* The youngest goes back to the front of the queue. What it has computed stays in the cache as long as it can. */
+static void preempt_youngest(struct scheduler *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    struct sequence *q = s->running[--s->n_running];
+    q->next = s->first;
+    s->first = q;
+    if (!s->last)
+        s->last = q;
+    s->n_waiting++;
+    pthread_mutex_unlock(&s->mutex);
+    kv_sequence_clear(&q->kv);
+    q->n_computed = 0;
+    s->n_preemptions++;
+}
+
+uint64_t scheduler_n_preemptions(const struct scheduler *s)
+{
+    return s->n_preemptions;
 }
 
 int scheduler_n_running(const struct scheduler *s)
@@ -219,11 +243,16 @@ int scheduler_max_logits(const struct scheduler *s)
     return s->n_parallel + s->n_draft;
 }
 
-/* The next n tokens of a sequence become rows. Their room is reserved. */
+/* A prompt, or what a preempted sequence has to compute again, is not computed up to its last token. */
+static bool in_prefill(const struct sequence *q)
+{
+    return q->n_generated == 0 || q->n_tokens - q->n_computed > 1 + SEQUENCE_MOST_FORCED;
+}
+
+/* The next n tokens of a sequence become rows. There is room for them. */
 static struct row *plan(struct sequence *q, int n, struct row *rows)
 {
     q->n_planned = n;
-    kv_grow(&q->kv, q->n_computed + n);
     for (int i = q->n_computed; i < q->n_computed + n; i++)
         *rows++ = (struct row){.token = q->tokens[i], .position = i, .sequence = &q->kv};
     return rows;
@@ -235,7 +264,8 @@ static struct row *plan_generating(struct sequence *q, int n_guesses, struct row
     int known = q->n_tokens - q->n_computed;
     struct row *end = plan(q, known, rows);
     sequence_guess(q, n_guesses);
-    kv_grow(&q->kv, q->n_tokens + q->n_draft);
+    if (!kv_grow(&q->kv, q->n_tokens + q->n_draft))
+        q->n_draft = 0;
     for (int i = 0; i < q->n_draft; i++)
         *end++ = (struct row){.token = q->draft[i], .position = q->n_tokens + i, .sequence = &q->kv};
     q->logits = *logits;
@@ -250,18 +280,19 @@ static int room_for_guesses(const struct scheduler *s)
     int room = s->n_draft + 1;
     for (int i = 0; i < s->n_running; i++) {
         const struct sequence *q = s->running[i];
-        if (q->n_computed < q->n_prompt)
+        if (in_prefill(q))
             return 0;
         room -= q->n_tokens - q->n_computed;
     }
     return room > 0 ? room : 0;
 }
 
-/* What the cache has got of a prompt since the sequence started. */
+/* What the cache has got of its tokens since the sequence started. */
 static void catch_up(struct sequence *q)
 {
-    int n = kv_match(&q->kv, q->tokens, q->n_prompt - 1, q->n_computed);
-    q->n_cached += n - q->n_computed;
+    int n = kv_match(&q->kv, q->tokens, q->n_tokens - 1, q->n_computed);
+    if (q->n_generated == 0)
+        q->n_cached += n - q->n_computed;
     q->n_computed = n;
 }
 
@@ -271,15 +302,28 @@ static bool must_wait(const struct scheduler *s, int index)
 {
     enum { A_WHILE = 8 };
     const struct sequence *q = s->running[index];
-    int left = q->n_prompt - 1 - q->n_computed;
+    int left = q->n_tokens - 1 - q->n_computed;
     for (int i = 0; i < index; i++) {
         const struct sequence *older = s->running[i];
-        if (older->n_computed >= older->n_prompt || atomic_load(&older->cancelled))
+        if (!in_prefill(older) || atomic_load(&older->cancelled))
             continue;
         int same =
-            kv_follows(&q->kv, q->tokens, q->n_prompt - 1, q->n_computed, &older->kv, older->tokens, older->n_prompt);
+            kv_follows(&q->kv, q->tokens, q->n_tokens - 1, q->n_computed, &older->kv, older->tokens, older->n_tokens);
         if (same > 0 && (same >= A_WHILE || same == left))
             return true;
+    }
+    return false;
+}
+
+/* Makes room for the next tokens of the running sequence number i, if need be at the cost of the youngest ones. False if that is
+ * itself: it does not run any more. The oldest always finds room, as the pool holds one context at least. */
+static bool make_room(struct scheduler *s, int i)
+{
+    struct sequence *q = s->running[i];
+    while (i < s->n_running) {
+        if (kv_grow(&q->kv, q->n_tokens))
+            return true;
+        preempt_youngest(s);
     }
     return false;
 }
@@ -292,7 +336,7 @@ int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_v
         struct sequence *q = s->running[i];
         q->n_planned = q->n_draft = 0;
         q->logits = NULL;
-        if (q->n_computed < q->n_prompt)
+        if (in_prefill(q) || !make_room(s, i))
             continue;
         end = plan_generating(q, n_guesses, end, &logits, n_vocab);
         n_guesses -= q->n_draft;
@@ -307,14 +351,15 @@ int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_v
     }
     for (int i = 0; i < s->n_running && budget > 0; i++) {
         struct sequence *q = s->running[i];
-        if (q->n_computed >= q->n_prompt)
+        if (!in_prefill(q))
             continue;
         catch_up(q);
         if (must_wait(s, i))
             continue;
-        int left = q->n_prompt - q->n_computed;
-        end = plan(q, left < budget ? left : budget, end);
-        budget -= q->n_planned;
+        int left = q->n_tokens - q->n_computed, count = left < budget ? left : budget;
+        kv_grow(&q->kv, q->n_computed + count); /* reserved at the start */
+        end = plan(q, count, end);
+        budget -= count;
         if (q->n_planned == left) {
             end[-1].logits = q->logits = logits;
             logits += n_vocab;

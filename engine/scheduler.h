@@ -1,8 +1,12 @@
 /* Whose turn it is: a queue of waiting sequences, the few that run, and the rows of the next batch.
  *
  * Admission is in the order of submission: the first in the queue starts when a place is free (n_parallel) and the KV pool has
- * room for everything it can come to need (prompt and max_tokens, within the context). That room is reserved at the start, so
- * no sequence ever runs out midway. Nothing overtakes the first in the queue.
+ * room for its prompt and the beginning of an answer, which is then reserved. Nothing overtakes the first in the queue.
+ *
+ * An answer takes more room as it grows. When there is none, the youngest sequence is preempted: it gives its room up, goes
+ * back to the front of the queue, and goes on from where it was when it starts again, with what the cache still has of it. (So
+ * vLLM does it.) The oldest one always has room, so all come to their ends; and as every batch computes the same bits, to the
+ * same ends.
  *
  * A batch has one row for every sequence that is generating (and one for each token that its grammar has left no choice about),
  * then prompt rows of the sequences still in prefill, oldest first, up to n_batch rows in all. While anybody generates, at most
@@ -39,8 +43,10 @@ void scheduler_count(struct scheduler *s, int *n_running, int *n_waiting);
 bool scheduler_wait(struct scheduler *s);
 /* Takes out one sequence that is cancelled (after scheduler_stop: any), or NULL. The caller ends and frees it. */
 struct sequence *scheduler_take_cancelled(struct scheduler *s);
-/* Starts the first in the queue, if it can start now; returns it, or NULL. */
+/* Starts the first in the queue (again, if it was preempted), if it can start now; returns it, or NULL. */
 struct sequence *scheduler_admit(struct scheduler *s);
+
+uint64_t scheduler_n_preemptions(const struct scheduler *s);
 
 /* The most rows scheduler_plan makes, and the most of them that have logits. */
 int scheduler_max_rows(const struct scheduler *s);

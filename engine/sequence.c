@@ -203,8 +203,15 @@ static void tell(struct sequence *s, struct engine_event event)
     s->callback(s->user, &event);
 }
 
+bool sequence_has_started(const struct sequence *s)
+{
+    return s->started > 0;
+}
+
 void sequence_start(struct sequence *s)
 {
+    if (sequence_has_started(s))
+        return;
     s->started = now();
     tell(s, (struct engine_event){.kind = EVENT_STARTED});
 }

@@ -79,8 +79,9 @@ void sequence_free(struct sequence *s); /* also gives its KV blocks back; NULL i
 /* Positions of KV memory that it can come to need. (The last token is sampled but never computed.) */
 int sequence_positions(const struct sequence *s);
 
-/* Leaves the queue: EVENT_STARTED. */
+/* Leaves the queue, for the first time or again: EVENT_STARTED the first time. */
 void sequence_start(struct sequence *s);
+bool sequence_has_started(const struct sequence *s);
 /* Guesses what comes after the known tokens: at most n, and no more than it may still generate. Sets draft and n_draft. */
 void sequence_guess(struct sequence *s, int n);
 /* Samples from s->logits, one token and as many more as were guessed right, which then count as computed: EVENT_TEXT for each

@@ -124,6 +124,63 @@ START_TEST(together_as_alone)
 }
 END_TEST
 
+START_TEST(answers_outgrow_the_cache)
+{
+    /* Several that each fill the context, in a cache that holds one context: the younger ones have to pause, again and again, and
+     * all become what they are alone. One is cancelled while it may be pausing. */
+    enum { N = 5 };
+    char *alone[N];
+    static const struct engine_options ways[] = {
+        {.n_parallel = 1}, {.n_parallel = N, .n_threads = 2}, {.n_parallel = 3, .n_batch = 5, .n_draft = -1},
+        {.n_parallel = N, .n_kv = CTX + 100, .n_draft = 7}};
+    for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+        start_engine(ways[w]);
+        struct result r[N];
+        n_started = 0;
+        for (int i = 0; i < N; i++) {
+            result_init(&r[i]);
+            struct tok_ids ids = chat_prompt(questions[i]);
+            struct generation g = request(&ids, &r[i]);
+            vary(&g, i);
+            g.max_tokens = 0;
+            g.ignore_eos = true;
+            if (w == 1 && i == N - 1)
+                r[i].cancel_at = 100;
+            submit(&g);
+            tok_ids_free(&ids);
+        }
+        for (int i = 0; i < N; i++) {
+            result_wait(&r[i]);
+            ck_assert_int_eq(r[i].order, i);
+            if (r[i].cancel_at) {
+                ck_assert_int_eq(r[i].last.finish, FINISH_CANCELLED);
+                ck_assert_int_eq(strncmp(r[i].text, alone[i], r[i].length), 0);
+            } else {
+                ck_assert_int_eq(r[i].last.finish, FINISH_LENGTH);
+                ck_assert_int_eq(r[i].last.n_prompt + r[i].last.n_generated, CTX);
+                if (w == 0)
+                    alone[i] = strdup(r[i].text);
+                ck_assert_str_eq(r[i].text, alone[i]);
+            }
+            ck_assert_int_lt(r[i].last.n_cached, r[i].last.n_prompt);
+            result_free(&r[i]);
+        }
+        struct engine_stats stats;
+        do /* the engine counts after the last event */
+            engine_get_stats(engine, &stats);
+        while (stats.n_kv_reserved > 0);
+        ck_assert_int_eq(stats.n_running + stats.n_waiting, 0);
+        if (w == 0)
+            ck_assert_uint_eq(stats.n_preemptions, 0);
+        else
+            ck_assert_uint_ge(stats.n_preemptions, 2);
+        stop_engine();
+    }
+    for (int i = 0; i < N; i++)
+        free(alone[i]);
+}
+END_TEST
+
 START_TEST(seeds)
 {
     start_engine((struct engine_options){0});
@@ -623,6 +680,7 @@ int main(void)
     tcase_add_loop_test(c, greedy_answers, 1, 4);
     tcase_add_test(c, a_story);
     tcase_add_test(c, together_as_alone);
+    tcase_add_test(c, answers_outgrow_the_cache);
     tcase_add_test(c, seeds);
     tcase_add_test(c, stop_strings);
     tcase_add_test(c, lengths);

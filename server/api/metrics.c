@@ -250,6 +250,8 @@ void metrics_write(const struct metrics *m, const struct engine_stats *stats, st
         (double)m->n_asked_tokens);
     put_one(w, PREFIX, "prefix_cache_hits_total", "counter", "Prompt tokens that the prefix cache had.",
         (double)m->n_cached_tokens);
+    put_one(w, PREFIX, "num_preemptions_total", "counter", "Times a generation had to pause because the KV cache was full.",
+        (double)s->n_preemptions);
     put_one(w, PREFIX, "spec_decode_num_draft_tokens_total", "counter", "Tokens of answers that were guessed ahead.",
         (double)m->n_draft_tokens);
     put_one(w, PREFIX, "spec_decode_num_accepted_tokens_total", "counter", "Guessed tokens that came true.",

@@ -20,6 +20,7 @@
  *
  *   prefix_cache_queries_total,
  *   prefix_cache_hits_total                         counters  tokens of those prompts; of them, those found in the cache
+ *   num_preemptions_total                           counter   times a generation had to pause because the KV cache was full
  *   spec_decode_num_draft_tokens_total,
  *   spec_decode_num_accepted_tokens_total           counters  tokens that were guessed; of them, those that came true
  *
