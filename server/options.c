@@ -62,6 +62,8 @@ static const struct flag flags[] = {
     {"--port", NULL, "N", "the port to listen on; 0: any free one (default: 8765)", NUMBER, AT(net.port), 0, 65535},
     {"--timeout", NULL, "SECONDS", "for a client to send its request, or to take more of its answer (default: 30)",
      NUMBER, AT(net.timeout_seconds), 1, 86400},
+    {"--sse-ping-interval", NULL, "SECONDS", "a sign of life in a stream that is silent for so long (while a long prompt is\n"
+     "computed, say), so that no client gives up; 0: none (default: 10)", NUMBER, AT(net.quiet_seconds), 0, 86400},
     {"--shutdown-grace", NULL, "SECONDS", "after SIGTERM, for answers to finish before they are cut (default: 5)",
      NUMBER, AT(net.grace_seconds), 0, 86400},
     {"--max-connections", NULL, "N", "connections at the same time (default: 128)", NUMBER, AT(net.max_connections), 1, 4096},
@@ -306,6 +308,7 @@ bool options_read(struct options *o, int argc, char **argv, struct error *err)
     struct reading r = {.o = o};
     *o = (struct options){
         .net = {.host = "127.0.0.1", .port = 8765, .max_connections = 128, .timeout_seconds = 30, .idle_seconds = 75,
+                .quiet_seconds = 10,
                 .grace_seconds = 5, .limits = http_default_limits},
         /* Qwen's own recommendation for Qwen2.5-Instruct. */
         .sampling = {.temperature = 0.7f, .top_k = 20, .top_p = 0.8f},

@@ -24,14 +24,19 @@ static void nap(double s)
     nanosleep(&(struct timespec){.tv_sec = (time_t)s, .tv_nsec = (long)((s - (double)(time_t)s) * 1e9)}, NULL);
 }
 
-static void send_chat(struct client *c, const char *body)
+static void send_post(struct client *c, const char *path, const char *body)
 {
     char head[256];
     snprintf(head, sizeof head,
-        "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+        "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", path,
         strlen(body));
     client_text(c, head);
     client_text(c, body);
+}
+
+static void send_chat(struct client *c, const char *body)
+{
+    send_post(c, CHAT, body);
 }
 
 static struct client chat_on(int port, const char *body)
@@ -366,6 +371,52 @@ START_TEST(queue_full)
 }
 END_TEST
 
+START_TEST(silent_streams)
+{
+    struct server s = server_start(
+        (const char *const[]){"-t", "1", "-np", "1", "--sse-ping-interval", "1", NULL}, &(struct start){.env = SLOW_ENV});
+    struct client running = chat_on(s.port, STORY "}");
+    client_wait(&running, FIRST_TEXT);
+    /* These wait for their turn; a stream says so now and then, in its API's way, and an answer that is no stream cannot. */
+    struct client chat = chat_on(s.port, STORY ",\"max_tokens\":1}"), messages = client_open(s.port), whole = client_open(s.port);
+    send_post(&messages, "/v1/messages", STORY ",\"max_tokens\":1}");
+    send_post(&whole, CHAT, SAY_OK);
+    for (int i = 0; i < 2; i++) {
+        client_wait(&chat, "\r\n:\n\n\r\n");
+        client_wait(&messages, "event: ping\ndata: {\"type\":\"ping\"}\n\n");
+    }
+    client_close(&running);
+    check_stream_ended(&chat, "\"length\"");
+    struct response r;
+    ck_assert(client_read(&messages, &r, false));
+    ck_assert(r.whole);
+    ck_assert_ptr_nonnull(strstr(r.body, "event: message_stop"));
+    response_free(&r);
+    ck_assert(client_read(&whole, &r, false));
+    ck_assert_int_eq(r.status, 200);
+    ck_assert(r.body[0] == '{');
+    response_free(&r);
+    client_close(&chat);
+    client_close(&messages);
+    client_close(&whole);
+    ck_assert_int_eq(server_end(&s, SIGTERM), 0);
+
+    s = server_start(
+        (const char *const[]){"-t", "1", "-np", "1", "--sse-ping-interval", "0", NULL}, &(struct start){.env = SLOW_ENV});
+    running = chat_on(s.port, STORY "}");
+    client_wait(&running, FIRST_TEXT);
+    chat = chat_on(s.port, STORY ",\"max_tokens\":1}");
+    nap(1.5);
+    client_close(&running);
+    ck_assert(client_read(&chat, &r, false));
+    ck_assert(r.whole);
+    ck_assert_ptr_null(strstr(r.body, "\n:\n"));
+    response_free(&r);
+    client_close(&chat);
+    ck_assert_int_eq(server_end(&s, SIGTERM), 0);
+}
+END_TEST
+
 static void check_health_on(struct client *c, int status)
 {
     struct response r;
@@ -561,6 +612,7 @@ int main(void)
     tcase_add_test(t, slow_reader);
     tcase_add_test(t, slow_sender);
     tcase_add_test(t, queue_full);
+    tcase_add_test(t, silent_streams);
     tcase_add_test(t, connection_limit);
     tcase_add_test(t, out_of_descriptors);
     tcase_add_test(t, sleeps_when_idle);

@@ -363,6 +363,19 @@ void answer_gone(struct api *a, struct exchange *x)
     end_answer(a, answer);
 }
 
+void answer_quiet(struct exchange *x)
+{
+    struct answer *answer = exchange_data(x);
+    struct json_writer w = {0};
+    if (!answer || !answer->stream)
+        return;
+    if (answer->schema->ping)
+        answer->schema->ping(answer, &w);
+    else
+        json_raw(&w, ":\n\n", 3);
+    send_events(answer, &w);
+}
+
 void answer_cut(struct api *a)
 {
     while (a->answers) {

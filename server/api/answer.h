@@ -69,6 +69,8 @@ struct answer_schema {
     void (*done)(struct answer_choice *c, struct json_writer *w); /* its finish and progress are known */
     void (*end)(struct answer *a, struct json_writer *w);         /* all choices are done */
     void (*whole)(struct answer *a, struct json_writer *w);       /* the body of an answer that is no stream */
+    /* A sign of life in a stream. NULL: a comment, which clients of server-sent events ignore. */
+    void (*ping)(struct answer *a, struct json_writer *w);
     /* A failure after the beginning: as an event of the stream, or as a body.
      * NULL: OpenAI's error object, behind "data: " in a stream. */
     void (*error)(struct answer *a, const struct api_error *e, struct json_writer *w);
@@ -101,6 +103,7 @@ struct answer_usage answer_usage(const struct answer *a);
 
 /* For api.c: */
 void answer_gone(struct api *a, struct exchange *x); /* the client has left */
+void answer_quiet(struct exchange *x);               /* nothing has been sent for a while */
 void answer_events(struct api *a);                   /* the engine may have said something */
 void answer_cut(struct api *a);                      /* end them all, now */
 

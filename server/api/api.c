@@ -258,6 +258,12 @@ static void on_gone(void *user, struct exchange *x)
     answer_gone(user, x);
 }
 
+static void on_quiet(void *user, struct exchange *x)
+{
+    (void)user;
+    answer_quiet(x);
+}
+
 static void on_wake(void *user)
 {
     struct api *a = user;
@@ -297,5 +303,5 @@ static void on_finished(void *user, const struct net_record *record)
 struct net_handler api_handler(struct api *a)
 {
     return (struct net_handler){.user = a, .request = on_request, .refused = on_refused, .gone = on_gone,
-                                .wake = on_wake, .cut = on_cut, .finished = on_finished};
+                                .quiet = on_quiet, .wake = on_wake, .cut = on_cut, .finished = on_finished};
 }

@@ -194,6 +194,13 @@ static void begin(struct answer *a, struct json_writer *w)
     end_event(w);
 }
 
+static void ping(struct answer *a, struct json_writer *w)
+{
+    (void)a;
+    begin_event(w, "ping");
+    end_event(w);
+}
+
 static void content(struct answer_choice *c, const char *text, size_t length, struct json_writer *w)
 {
     struct messages_reply *s = c->answer->state;
@@ -272,5 +279,5 @@ static void end(struct answer *a, struct json_writer *w)
     end_event(w);
 }
 
-const struct answer_schema messages_schema = {.begin = begin, .content = content, .call = call, .done = done, .end = end,
-                                              .whole = whole, .error = error, .free = free_reply};
+const struct answer_schema messages_schema = {.begin = begin, .ping = ping, .content = content, .call = call, .done = done,
+                                              .end = end, .whole = whole, .error = error, .free = free_reply};

@@ -2,7 +2,8 @@
  * Source of the shapes: Anthropic's API reference.
  *
  * A stream: message_start; for each block content_block_start, content_block_delta ..., content_block_stop; message_delta with
- * the stop reason and the usage; message_stop. After a failure, or when the server shuts down, an error event ends it.
+ * the stop reason and the usage; message_stop. Between them ping, when nothing has come for a while. After a failure, or when the
+ * server shuts down, an error event ends it.
  *
  * The stop reason is "end_turn", "stop_sequence" (with the one that was met), "tool_use", "max_tokens",
  * or "model_context_window_exceeded" when prompt and answer fill the context before that. In the usage,

@@ -370,13 +370,20 @@ int64_t exchange_deadline(const struct exchange *x)
         return x->since + LINGER_MS;
     if (exchange_idle(x) && x->answered_any)
         return x->since + (int64_t)x->net->options.idle_seconds * 1000;
-    if (x->state == RESPONDING && x->out_at == x->out_length)
-        return INT64_MAX;
+    if (x->state == RESPONDING && x->out_at == x->out_length) {
+        int64_t quiet = x->streaming && x->net->handler.quiet ? (int64_t)x->net->options.quiet_seconds * 1000 : 0;
+        return quiet > 0 ? x->since + quiet : INT64_MAX;
+    }
     return x->since + patience;
 }
 
 bool exchange_expired(struct exchange *x)
 {
+    if (x->state == RESPONDING && x->out_at == x->out_length) {
+        x->since = x->net->now;
+        x->net->handler.quiet(x->net->handler.user, x);
+        return exchange_step(x);
+    }
     if (x->state != READING || x->parser.state == HTTP_IDLE)
         return false;
     refuse(x, 408, "The request did not arrive in time.");

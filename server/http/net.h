@@ -30,6 +30,7 @@ struct net_options {
     int max_connections;      /* beyond: the longest idle one is closed; if all are busy the new one gets a 503 */
     int timeout_seconds;      /* for a client to send its request, and for it to take the next piece of an answer */
     int idle_seconds;         /* between requests of one connection */
+    int quiet_seconds;        /* without a byte of a stream, until `quiet` is called; 0: never */
     int grace_seconds;        /* net_stop: for answers to finish by themselves */
     struct http_limits limits;
 };
@@ -51,6 +52,8 @@ struct net_handler {
     void (*refused)(void *user, struct exchange *x, int status, const char *reason);
     /* The client is gone before its response was complete. x must not be used any more. */
     void (*gone)(void *user, struct exchange *x);
+    /* A stream has been silent for quiet_seconds, and its client waits: a moment to write a sign of life. NULL: none. */
+    void (*quiet)(void *user, struct exchange *x);
     /* net_wake was called (several calls may be told as one). */
     void (*wake)(void *user);
     /* The grace period of net_stop is over: every open exchange should be ended now. */

@@ -117,14 +117,43 @@ class OpenClaw(unittest.TestCase):
         finally:
             self.assertEqual(server.stop(), 0)
 
-    def test_an_agent_is_answered(self):
-        # A whole turn of the agent, prompt and tools and all, through both APIs. The shipped model holds 1024 tokens;
-        # random weights with room for 32768 prove the protocol.
+    def random_model(self):
+        """The shipped model holds 1024 tokens; random weights with room for 32768 prove the protocol."""
         model = self.dir / 'random.gguf'
         subprocess.run([Path(PROGRAM).parent / 'make-model', '--layers', '2', '--embd', '256', '--heads', '4', '--kv-heads', '2',
                         '--head-dim', '64',
                         '--ff', '512', '--vocab', '8192', '--ctx', '32768', '--tied', '--tokenizer', MODEL,
                         model], check=True, capture_output=True)
+        return model
+
+    def test_a_second_turn_computes_what_is_new(self):
+        server = Quern('--alias', 'qwen2.5-1.5b-instruct', '--ctx-size', '32768', '--metrics', model=self.random_model())
+
+        def cached():
+            page = server.text('/metrics')
+            return [int(re.search(rf'^quern:prefix_cache_{name}_total ([0-9]+)$', page, re.M)[1]) for name in ('queries', 'hits')]
+
+        try:
+            config = self.load('openclaw.local-first.json')
+            provider = config['models']['providers']['local-llm']
+            provider['baseUrl'] = f'{server.url}/v1'
+            for entry in provider['models']:
+                entry['maxTokens'] = 64
+            shares = []
+            before = (0, 0)
+            for message in 'Say OK', 'Say it once more':
+                self.run_openclaw(config, 'agent', '--local', '--session-id', 'test', '--message', message, '--json')
+                queries, hits = cached()
+                shares.append((queries - before[0], hits - before[1]))
+                before = (queries, hits)
+        finally:
+            self.assertEqual(server.stop(), 0)
+        self.assertGreater(shares[0][0], 8000, shares)
+        self.assertGreater(shares[1][1], 0.95 * shares[1][0], shares)
+
+    def test_an_agent_is_answered(self):
+        # A whole turn of the agent, prompt and tools and all, through both APIs.
+        model = self.random_model()
         server = Quern('--alias', 'qwen2.5-1.5b-instruct', '--ctx-size', '32768', model=model)
         try:
             for number, (api, route) in enumerate([('openai-completions', '/v1/chat/completions'),
