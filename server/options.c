@@ -104,9 +104,9 @@ void options_print_help(const char *program)
         snprintf(left, sizeof left, "%s%s%s%s%s", f->short_name ? f->short_name : "", f->short_name ? ", " : "", f->name,
             f->argument ? " " : "", f->argument ? f->argument : "");
         const char *line = f->help, *end;
-        printf("  %-26s ", left);
+        printf("  %-27s ", left);
         while ((end = strchr(line, '\n')) != NULL) {
-            printf("%.*s\n%29s", (int)(end - line), line, "");
+            printf("%.*s\n%30s", (int)(end - line), line, "");
             line = end + 1;
         }
         printf("%s\n", line);

@@ -70,7 +70,7 @@ START_TEST(random_texts)
     int32_t tokens[300], draft[DRAFT_MOST], slow[DRAFT_MOST];
     int n_found = 0;
     srand(3);
-    for (int round = 0; round < 20000; round++) {
+    for (int round = 0; round < 5000; round++) {
         int n = 1 + rand() % 300, most = rand() % (DRAFT_MOST + 1), kinds = 1 + rand() % 8;
         for (int i = 0; i < n; i++)
             tokens[i] = rand() % kinds;
@@ -79,13 +79,13 @@ START_TEST(random_texts)
         ck_assert(!memcmp(draft, slow, (size_t)found * sizeof *draft));
         n_found += found;
     }
-    ck_assert_int_gt(n_found, 20000);
+    ck_assert_int_gt(n_found, 5000);
 }
 END_TEST
 
 /* ---- the same answers ---- */
 
-enum { N_WAYS = 20 };
+enum { N_WAYS = 12 };
 
 static const char *const tasks[] = {
     "Repeat this: one two three four one two three four one two three four",
@@ -108,7 +108,7 @@ static struct grammar *compile(const char *schema)
 static void set_way(struct generation *g, int way, const struct grammar *names)
 {
     vary(g, way);
-    g->max_tokens = way % 7 == 6 ? 1 + way : 90;
+    g->max_tokens = way % 7 == 6 ? 1 + way : 60;
     if (way % 4 == 1)
         g->sampling.repetition_penalty = 1.1f;
     if (way % 4 == 2)
@@ -124,7 +124,7 @@ static void set_way(struct generation *g, int way, const struct grammar *names)
 
 START_TEST(answers_do_not_depend_on_them)
 {
-    static const int drafts[] = {-1, 1, 3, DRAFT_MOST, 7}; /* -1: none. The last one: three at once */
+    static const int drafts[] = {-1, 3, 7}; /* -1: none. The last one: three at once */
     enum { N_DRAFTS = sizeof drafts / sizeof drafts[0] };
     static struct result expected[N_TASKS][N_WAYS];
     struct grammar *names = compile("{\"type\":\"array\",\"items\":{\"enum\":[\"one two three\",\"one two four\",\"two\"]}}");
@@ -169,8 +169,8 @@ START_TEST(answers_do_not_depend_on_them)
         if (d == 0) {
             ck_assert_int_eq(n_drafted, 0);
         } else { /* the test has met what it is about: right and wrong guesses */
-            ck_assert_int_gt(n_accepted, 200);
-            ck_assert_int_gt(n_drafted, n_accepted + 100);
+            ck_assert_int_gt(n_accepted, 50);
+            ck_assert_int_gt(n_drafted, n_accepted + 50);
         }
     }
     for (int t = 0; t < N_TASKS; t++)

@@ -83,7 +83,7 @@ test('Enter sends, and the answer comes with its speed', settings, async () => {
   assert.equal(await answers(page).textContent(), 'OK');
   assert.equal(await page.locator('article.user .body').textContent(), 'Say OK');
   const facts = await page.locator('article.assistant .facts').textContent();
-  assert.match(facts, /^1 token · [\d.,]+ tokens\/s · prompt \d+ tokens · context \d+% full$/);
+  assert.match(facts, /^1 token · [\d.,]+ tokens\/s · prompt \d+ tokens(?: \(\d+ cached\))? · context \d+% full$/);
   assert.ok(requests.every((url) => url.startsWith(origin() + '/') || url.startsWith('data:')), String(requests));
   assert.ok(requests.includes(`${origin()}/v1/chat/completions`));
 });
@@ -109,7 +109,7 @@ test('an answer appears piece by piece, and Stop ends it', settings, async () =>
   assert.equal(await length(), stopped);
   // And the conversation goes on.
   await say(page, 'Say OK');
-  await page.locator('article.assistant').nth(1).locator('.facts', { hasText: 'tokens/s' }).waitFor();
+  await page.locator('article.assistant').nth(1).locator('.facts', { hasText: /prompt \d+ tokens \(\d+ cached\)/ }).waitFor();
   assert.equal(await page.locator('article').count(), 4);
 });
 
