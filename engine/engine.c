@@ -125,6 +125,8 @@ static bool open_run(struct engine *e, const struct engine_options *o, struct er
         !choose(&n_kv, "the size of the KV cache", o->n_kv, n_ctx, n_ctx, INT32_MAX - KV_BLOCK, err) ||
         !choose(&max_queue, "the length of the queue", o->max_queue, DEFAULT_QUEUE, 1, MOST_QUEUE, err))
         return false;
+    if (n_draft > n_batch - 1)
+        n_draft = n_batch - 1; /* a step's rows are computed together */
     if (!(e->kv = kv_pool_new(shape->n_layers, shape->n_kv_heads, shape->head_dim, n_kv, err)) ||
         !(e->forward = forward_new(e->model, e->kv, e->pool, n_batch, err)) ||
         !(e->scheduler = scheduler_new(e->kv, n_parallel, n_batch, n_draft, max_queue, err)))
