@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_STOP_BYTES = 256 };
-
 struct reader {
     struct messages_request *r;
     const struct json_value *system, *messages; /* NULL: absent */
@@ -42,18 +40,7 @@ static bool read_max_tokens(struct reader *s, const struct json_value *v)
 
 static bool read_stops(struct reader *s, const struct json_value *v)
 {
-    if (v->kind != JSON_ARRAY)
-        return api_wrong_type(s->err, v->key, "an array of strings", v);
-    if (v->count > ENGINE_MAX_STOPS)
-        return api_wrong_value(s->err, v->key, "an array of at most 16 strings");
-    for (const struct json_value *e = v->first; e; e = e->next) {
-        if (e->kind != JSON_STRING)
-            return api_wrong_type(s->err, v->key, "an array of strings", e);
-        if (e->count == 0 || e->count > MAX_STOP_BYTES || memchr(e->text, '\0', e->count))
-            return api_wrong_value(s->err, v->key, "made of strings of 1 to 256 bytes without NUL");
-        s->r->stops[s->r->n_stops++] = e->text;
-    }
-    return true;
+    return param_stops(v, false, ENGINE_MAX_STOPS, s->r->stops, &s->r->n_stops, s->err);
 }
 
 static bool unknown_member(struct reader *s, const struct json_value *object, const struct json_value *member)

@@ -161,20 +161,30 @@ static bool read_biases(struct params *p, const struct json_value *v, struct api
     return true;
 }
 
-static bool read_stop(struct params *p, const struct json_value *v, struct api_error *err)
+bool param_stops(
+    const struct json_value *v, bool single, int most, const char **stops, int *n, struct api_error *err)
 {
-    if (v->kind != JSON_STRING && v->kind != JSON_ARRAY)
-        return api_wrong_type(err, v->key, "a string or an array of strings", v);
-    if (v->kind == JSON_ARRAY && v->count > PARAMS_MAX_STOPS)
-        return api_wrong_value(err, v->key, "a string or an array of at most 4 strings");
-    for (const struct json_value *e = v->kind == JSON_ARRAY ? v->first : v; e; e = v->kind == JSON_ARRAY ? e->next : NULL) {
+    const char *what = single ? "a string or an array of strings" : "an array of strings";
+    const bool array = v->kind == JSON_ARRAY;
+    char at_most[64];
+    snprintf(at_most, sizeof at_most, "%san array of at most %d strings", single ? "a string or " : "", most);
+    if (!array && !(single && v->kind == JSON_STRING))
+        return api_wrong_type(err, v->key, what, v);
+    if (array && v->count > (size_t)most)
+        return api_wrong_value(err, v->key, at_most);
+    for (const struct json_value *e = array ? v->first : v; e; e = array ? e->next : NULL) {
         if (e->kind != JSON_STRING)
-            return api_wrong_type(err, v->key, "a string or an array of strings", e);
+            return api_wrong_type(err, v->key, what, e);
         if (e->count == 0 || e->count > MAX_STOP_BYTES || memchr(e->text, '\0', e->count))
             return api_wrong_value(err, v->key, "made of strings of 1 to 256 bytes without NUL");
-        p->stops[p->n_stops++] = e->text;
+        stops[(*n)++] = e->text;
     }
     return true;
+}
+
+static bool read_stop(struct params *p, const struct json_value *v, struct api_error *err)
+{
+    return param_stops(v, true, PARAMS_MAX_STOPS, p->stops, &p->n_stops, err);
 }
 
 static bool read_n(struct params *p, const struct json_value *v, struct api_error *err)

@@ -55,6 +55,9 @@ bool param_bool(const struct json_value *v, bool *out, struct api_error *err);
 bool param_int(const struct json_value *v, int64_t low, int64_t high, const char *must, int64_t *out, struct api_error *err);
 /* A number of tokens, from 1; what an int cannot hold becomes INT_MAX, which is more than any context has. */
 bool param_max_tokens(const struct json_value *v, int *out, struct api_error *err);
+/* An array of stop strings, or (`single`) one alone; at most `most`, appended to stops[*n]. They live in the JSON tree. */
+bool param_stops(
+    const struct json_value *v, bool single, int most, const char **stops, int *n, struct api_error *err);
 bool param_number(const struct json_value *v, double low, double high, const char *must, float *out, struct api_error *err);
 /* Refuses what quern cannot do; only: the value that changes nothing, or NULL. */
 bool param_unsupported(const struct json_value *v, const char *only, struct api_error *err);

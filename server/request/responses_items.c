@@ -183,16 +183,5 @@ static bool read_tool(struct chat_request *r, const struct json_value *v, const 
 
 bool responses_read_tools(struct chat_request *r, const struct json_value *v, struct api_error *err)
 {
-    if (v->kind != JSON_ARRAY)
-        return api_wrong_type(err, "tools", "an array", v);
-    if (!turns_tools(r, v->count, err))
-        return false;
-    size_t i = 0;
-    for (const struct json_value *t = v->first; t; t = t->next, i++) {
-        char path[CHAT_PATH_BYTES];
-        chat_path(path, "tools[%zu]", i);
-        if (!read_tool(r, t, path, err))
-            return false;
-    }
-    return true;
+    return turns_tools(r, v, read_tool, err);
 }

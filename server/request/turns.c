@@ -201,18 +201,32 @@ bool turns_text(struct chat_request *r, struct json_writer *w, struct chat_text 
 
 /* ---- tools ---- */
 
-bool turns_tools(struct chat_request *r, size_t n, struct api_error *err)
+static bool make_room_for_tools(struct chat_request *r, size_t n, struct api_error *err)
 {
-    if (n > CHAT_MAX_TOOLS)
-        return api_wrong_value(err, "tools", "an array of at most 128 tools");
-    if (n == 0)
-        return true;
     r->tools = calloc(n, sizeof *r->tools);
     r->names = calloc(n, sizeof *r->names);
     if (!r->tools || !r->names)
         return api_out_of_memory(err);
     r->tool_names = r->names;
     r->chat.tools = r->tools;
+    return true;
+}
+
+bool turns_tools(struct chat_request *r, const struct json_value *tools, turns_read_tool *read_tool, struct api_error *err)
+{
+    if (tools->kind != JSON_ARRAY)
+        return api_wrong_type(err, "tools", "an array", tools);
+    if (tools->count > CHAT_MAX_TOOLS)
+        return api_wrong_value(err, "tools", "an array of at most 128 tools");
+    if (tools->count > 0 && !make_room_for_tools(r, tools->count, err))
+        return false;
+    size_t i = 0;
+    for (const struct json_value *t = tools->first; t; t = t->next, i++) {
+        char path[CHAT_PATH_BYTES];
+        chat_path(path, "tools[%zu]", i);
+        if (!read_tool(r, t, path, err))
+            return false;
+    }
     return true;
 }
 

@@ -46,9 +46,10 @@ bool turns_end(struct turns *t, struct api_error *err);
 /* Text gathered in a writer with json_raw, as the content of a message; the writer is empty afterwards. */
 bool turns_text(struct chat_request *r, struct json_writer *w, struct chat_text *out, struct api_error *err);
 
-/* The tools of a request: room for n, then each. The members of a tool: name,
- * description, and the schema under the name given. */
-bool turns_tools(struct chat_request *r, size_t n, struct api_error *err);
+/* The tools of a request, each by read_tool, which ends in turns_tool. path: where a tool stands, for errors. */
+typedef bool turns_read_tool(struct chat_request *r, const struct json_value *tool, const char *path, struct api_error *err);
+bool turns_tools(struct chat_request *r, const struct json_value *tools, turns_read_tool *read_tool, struct api_error *err);
+/* The members of a tool: name, description, and the schema under the name given. */
 bool turns_tool(
     struct chat_request *r, const struct json_value *tool, const char *schema_name, const char *path, struct api_error *err);
 
