@@ -62,7 +62,7 @@ static void hash(uint64_t *h, const void *data, size_t n)
         *h = (*h ^ ((const uint8_t *)data)[i]) * 1099511628211u;
 }
 
-static void note(void *user, const struct engine_event *event)
+void result_note(void *user, const struct engine_event *event)
 {
     struct result *r = user;
     pthread_mutex_lock(&r->mutex);
@@ -147,7 +147,7 @@ struct tok_ids chat_prompt(const char *user)
 struct generation request(const struct tok_ids *ids, struct result *r)
 {
     struct generation g = {.prompt = ids->data, .n_prompt = (int)ids->count, .max_tokens = 60, .sampling = sampling_default(),
-        .callback = note, .user = r};
+        .callback = result_note, .user = r};
     g.sampling.temperature = 0;
     return g;
 }

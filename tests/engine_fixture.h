@@ -37,6 +37,8 @@ struct result {
 
 extern int n_started; /* generations so far: the next one's order */
 
+/* The callback of what request() makes; user: a struct result. */
+void result_note(void *user, const struct engine_event *event);
 void result_init(struct result *r);
 void result_free(struct result *r);
 void result_wait(struct result *r); /* for its end; all events must have been right */

@@ -107,6 +107,63 @@ START_TEST(one_that_others_wait_for_goes)
 }
 END_TEST
 
+/* A generation that cancels another one some time after that has started. */
+struct canceller {
+    struct result own, *other;
+    int n_texts; /* since then */
+};
+
+enum { STEPS = 24, ROWS = 4 };
+
+static void note_and_cancel(void *user, const struct engine_event *event)
+{
+    struct canceller *c = user;
+    result_note(&c->own, event);
+    pthread_mutex_lock(&c->other->mutex);
+    bool now = c->other->started && event->kind == EVENT_TEXT && ++c->n_texts == STEPS;
+    pthread_mutex_unlock(&c->other->mutex);
+    if (now)
+        engine_cancel(engine, c->other->id);
+}
+
+START_TEST(who_gives_up_loses_nothing)
+{
+    /* A client that leaves while its prompt is computed, in ROWS rows of each batch beside an answer, and comes again. */
+    start_engine((struct engine_options){.n_batch = 4 * ROWS, .n_kv = 2 * CTX});
+    char text[1500] = "";
+    for (int k = 0; k < 40; k++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%d is a number. ", k);
+    struct tok_ids story = chat_prompt(questions[0]), numbers = chat_prompt(text);
+    ck_assert_int_gt((int)numbers.count, 2 * STEPS * ROWS);
+    struct result r;
+    struct canceller c = {.other = &r};
+    result_init(&r);
+    result_init(&c.own);
+    struct generation answer = request(&story, &c.own), prompt = request(&numbers, &r);
+    answer.callback = note_and_cancel;
+    answer.user = &c;
+    answer.max_tokens = 0;
+    answer.ignore_eos = true;
+    submit(&answer);
+    result_wait_texts(&c.own, 1);
+    submit(&prompt);
+    result_wait(&r);
+    ck_assert_int_eq(r.last.finish, FINISH_CANCELLED);
+    ck_assert_int_eq(r.last.n_generated, 0);
+    int had = r.last.n_cached;
+    result_free(&r);
+    r = ask(&numbers, 0);
+    ck_assert_int_ge(r.last.n_cached, had + (STEPS - 2) * ROWS);
+    ck_assert_int_lt(r.last.n_cached, r.last.n_prompt - 1);
+    result_wait(&c.own);
+    result_free(&r);
+    result_free(&c.own);
+    tok_ids_free(&story);
+    tok_ids_free(&numbers);
+    stop_engine();
+}
+END_TEST
+
 START_TEST(what_is_needed_is_given_up)
 {
     /* The cache holds one context: the conversations push one another out, and every answer is right. */
@@ -156,6 +213,7 @@ int main(void)
     tcase_add_test(c, a_conversation_is_computed_once);
     tcase_add_test(c, many_answers_to_one_prompt);
     tcase_add_test(c, one_that_others_wait_for_goes);
+    tcase_add_test(c, who_gives_up_loses_nothing);
     tcase_add_test(c, what_is_needed_is_given_up);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);

@@ -21,9 +21,9 @@ after(async () => {
 /** Runs ask(fetch) while the only place is taken, until the stream that it reads has had two pings; resolves to what it does. */
 async function whileBusy(ping, ask) {
   const busy = new AbortController();
+  const story = { messages: [{ role: 'user', content: 'Tell me a story.' }], n: 60, temperature: 1 };
   const blocker = fetch(`${server.baseURL}/chat/completions`, { method: 'POST', signal: busy.signal,
-    headers: { 'content-type': 'application/json' }, body: JSON.stringify({ messages: [{ role: 'user', content: 'Tell me a story.' }],
-      n: 60, temperature: 1 }) });
+    headers: { 'content-type': 'application/json' }, body: JSON.stringify(story) });
   blocker.catch(() => {});
   let pings = 0;
   const watched = async (url, init) => {
