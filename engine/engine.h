@@ -137,7 +137,8 @@ enum submit_result { SUBMIT_OK, SUBMIT_FULL, SUBMIT_INVALID, SUBMIT_STOPPED };
  * prompt and a few more tokens. When answers have grown and there is no more room, the one that started last pauses until there
  * is again. What earlier generations have computed of a prompt's beginning is not computed again, if it is
  * still there, and shared with those that run. A prompt longer than a batch is computed in several; while others are generating,
- * in smaller ones (a quarter of n_batch), so that their next token is not long in coming.
+ * in smaller ones (a sixteenth of n_batch), so that their next token is not long in coming; and a short prompt beside a long
+ * one does not wait for its end.
  *
  * The text: control tokens are not part of it, nor is the token that ends the turn.
  * FINISH_LENGTH comes with the max_tokens-th token, or when prompt and answer fill n_ctx.

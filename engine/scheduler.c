@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of a batch, what may be prompt rows while answers are generated. Sixteen or thirty-two rows at a time take hardly longer for a
+ * prompt than hundreds do. */
+enum { PART_BESIDE_ANSWERS = 16 };
+
 struct scheduler {
     pthread_mutex_t mutex; /* guards the queue, and changes of running[] and n_running against scheduler_cancel */
     pthread_cond_t something;
@@ -328,6 +332,57 @@ static bool make_room(struct scheduler *s, int i)
     return false;
 }
 
+/* Up to `most` tokens of a sequence in prefill; its logits, if the last one is among them. */
+static struct row *plan_prefill(struct sequence *q, int most, struct row *rows, float **logits, int n_vocab)
+{
+    int left = q->n_tokens - q->n_computed, count = left < most ? left : most;
+    if (count <= 0)
+        return rows;
+    kv_grow(&q->kv, q->n_computed + count); /* reserved at the start */
+    rows = plan(q, count, rows);
+    if (count == left) {
+        rows[-1].logits = q->logits = *logits;
+        *logits += n_vocab;
+    }
+    return rows;
+}
+
+/* The sequence in prefill with the fewest tokens left, of those after the running number `oldest` that are not planned yet and
+ * need not wait; or NULL. */
+static struct sequence *shortest(const struct scheduler *s, int oldest)
+{
+    struct sequence *best = NULL;
+    for (int i = oldest + 1; i < s->n_running; i++) {
+        struct sequence *q = s->running[i];
+        if (in_prefill(q) && q->n_planned == 0 && !must_wait(s, i) &&
+            (!best || q->n_tokens - q->n_computed < best->n_tokens - best->n_computed))
+            best = q;
+    }
+    return best;
+}
+
+/* Shares the rows out among the sequences in prefill: half of them, or more if the others need fewer, to the oldest; the rest
+ * to the others, the shortest first. */
+static struct row *plan_prefills(struct scheduler *s, int budget, struct row *rows, float *logits, int n_vocab)
+{
+    int oldest = 0;
+    while (oldest < s->n_running && !in_prefill(s->running[oldest]))
+        oldest++;
+    if (oldest == s->n_running)
+        return rows;
+    for (int i = oldest; i < s->n_running; i++)
+        if (in_prefill(s->running[i]))
+            catch_up(s->running[i]);
+    struct sequence *first = s->running[oldest], *q;
+    int left = first->n_tokens - first->n_computed, half = (budget + 1) / 2, kept = left < half ? left : half;
+    budget -= kept;
+    while (budget > 0 && (q = shortest(s, oldest)) != NULL) {
+        rows = plan_prefill(q, budget, rows, &logits, n_vocab);
+        budget -= q->n_planned;
+    }
+    return plan_prefill(first, kept + budget, rows, &logits, n_vocab);
+}
+
 int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_vocab)
 {
     struct row *end = rows;
@@ -343,27 +398,12 @@ int scheduler_plan(struct scheduler *s, struct row *rows, float *logits, int n_v
     }
     int n = (int)(end - rows), budget = s->n_batch;
     if (n > 0) {
-        budget = s->n_batch / 4;
+        budget = s->n_batch / PART_BESIDE_ANSWERS;
         if (budget > s->n_batch - n)
             budget = s->n_batch - n;
         if (budget < 1)
             budget = 1; /* nobody starves, however small the batch */
     }
-    for (int i = 0; i < s->n_running && budget > 0; i++) {
-        struct sequence *q = s->running[i];
-        if (!in_prefill(q))
-            continue;
-        catch_up(q);
-        if (must_wait(s, i))
-            continue;
-        int left = q->n_tokens - q->n_computed, count = left < budget ? left : budget;
-        kv_grow(&q->kv, q->n_computed + count); /* reserved at the start */
-        end = plan(q, count, end);
-        budget -= count;
-        if (q->n_planned == left) {
-            end[-1].logits = q->logits = logits;
-            logits += n_vocab;
-        }
-    }
+    end = plan_prefills(s, budget, end, logits, n_vocab);
     return (int)(end - rows);
 }

@@ -9,8 +9,9 @@
  * same ends.
  *
  * A batch has one row for every sequence that is generating (and one for each token that its grammar has left no choice about),
- * then prompt rows of the sequences still in prefill, oldest first, up to n_batch rows in all. While anybody generates, at most
- * a quarter of n_batch are prompt rows: a long prompt then delays each next token by that much and no more.
+ * then prompt rows of the sequences still in prefill, up to n_batch rows in all. While anybody generates, at most a sixteenth of
+ * n_batch are prompt rows: a long prompt then delays each next token by that much and no more. Of prompt rows half go to the
+ * oldest sequence in prefill, the rest to the others, the shortest first: a short prompt does not wait for a long one.
  *
  * Where nobody is in prefill, guesses of the next tokens (engine/draft.h) fill up a batch to 1 + n_draft rows, the oldest
  * sequence's first.

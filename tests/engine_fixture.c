@@ -54,6 +54,7 @@ void stop_engine(void)
 /* ---- what became of a generation ---- */
 
 int n_started;
+static int n_answered;
 
 /* FNV-1a */
 static void hash(uint64_t *h, const void *data, size_t n)
@@ -77,6 +78,8 @@ void result_note(void *user, const struct engine_event *event)
     r->length += event->text_length;
     r->text[r->length] = 0;
     r->n_texts += event->kind == EVENT_TEXT;
+    if (r->length > 0 && r->answered == 0)
+        r->answered = ++n_answered;
     for (int i = 0; i < event->n_choices; i++) {
         const struct token_choice *t = &event->choices[i];
         hash(&r->choices, &t->chosen.token, sizeof t->chosen.token);

@@ -32,6 +32,7 @@ struct result {
     uint64_t id;
     uint64_t cancel_at; /* cancel from the callback when that many texts have come; 0: never */
     int order;          /* when it started among all */
+    int answered;       /* when its first text came among all, from 1 */
     int wrong;          /* events that should not have come */
 };
 

@@ -124,15 +124,49 @@ START_TEST(together_as_alone)
 }
 END_TEST
 
+START_TEST(a_short_prompt_beside_long_ones)
+{
+    /* Submitted last, it is answered first; and the oldest of the long ones is answered before those after it. */
+    static const char *const fruits[] = {"apples", "pears", "plums"};
+    enum { N_LONG = sizeof fruits / sizeof fruits[0], N = N_LONG + 1 };
+    open_engine((struct engine_options){.n_parallel = N, .n_kv = N * CTX, .n_batch = 32});
+    struct result r[N];
+    for (int i = 0; i < N; i++) {
+        char text[2000] = "Say OK";
+        for (int k = 0; i < N_LONG && k < 40; k++)
+            snprintf(text + strlen(text), sizeof text - strlen(text), ". I have %d %s", k, fruits[i]);
+        struct tok_ids ids = chat_prompt(text);
+        result_init(&r[i]);
+        struct generation g = request(&ids, &r[i]);
+        g.max_tokens = i < N_LONG ? 4 : 40;
+        g.ignore_eos = true;
+        if (i < N_LONG)
+            ck_assert_int_gt(g.n_prompt, 200);
+        submit(&g);
+        tok_ids_free(&ids);
+    }
+    run_engine();
+    for (int i = 0; i < N; i++)
+        result_wait(&r[i]);
+    ck_assert_int_lt(r[N_LONG].answered, r[0].answered);
+    ck_assert_int_lt(r[0].answered, r[1].answered);
+    ck_assert_int_lt(r[0].answered, r[2].answered);
+    for (int i = 0; i < N; i++)
+        result_free(&r[i]);
+    stop_engine();
+}
+END_TEST
+
 START_TEST(answers_outgrow_the_cache)
 {
     /* Several that each fill the context, in a cache that holds one context: the younger ones have to pause, again and again, and
      * all become what they are alone. One is cancelled while it may be pausing. */
-    enum { N = 5 };
+    enum { N = 5, SMALL = 192 };
     char *alone[N];
     static const struct engine_options ways[] = {
-        {.n_parallel = 1}, {.n_parallel = N, .n_threads = 2}, {.n_parallel = 3, .n_batch = 5, .n_draft = -1},
-        {.n_parallel = N, .n_kv = CTX + 100, .n_draft = 7}};
+        {.n_ctx = SMALL, .n_parallel = 1}, {.n_ctx = SMALL, .n_parallel = N, .n_threads = 2},
+        {.n_ctx = SMALL, .n_parallel = 3, .n_batch = 5, .n_draft = -1},
+        {.n_ctx = SMALL, .n_parallel = N, .n_kv = SMALL + 100, .n_draft = 7}};
     for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
         start_engine(ways[w]);
         struct result r[N];
@@ -145,7 +179,7 @@ START_TEST(answers_outgrow_the_cache)
             g.max_tokens = 0;
             g.ignore_eos = true;
             if (w == 1 && i == N - 1)
-                r[i].cancel_at = 100;
+                r[i].cancel_at = 40;
             submit(&g);
             tok_ids_free(&ids);
         }
@@ -157,7 +191,7 @@ START_TEST(answers_outgrow_the_cache)
                 ck_assert_int_eq(strncmp(r[i].text, alone[i], r[i].length), 0);
             } else {
                 ck_assert_int_eq(r[i].last.finish, FINISH_LENGTH);
-                ck_assert_int_eq(r[i].last.n_prompt + r[i].last.n_generated, CTX);
+                ck_assert_int_eq(r[i].last.n_prompt + r[i].last.n_generated, SMALL);
                 if (w == 0)
                     alone[i] = strdup(r[i].text);
                 ck_assert_str_eq(r[i].text, alone[i]);
@@ -680,6 +714,7 @@ int main(void)
     tcase_add_loop_test(c, greedy_answers, 1, 4);
     tcase_add_test(c, a_story);
     tcase_add_test(c, together_as_alone);
+    tcase_add_test(c, a_short_prompt_beside_long_ones);
     tcase_add_test(c, answers_outgrow_the_cache);
     tcase_add_test(c, seeds);
     tcase_add_test(c, stop_strings);

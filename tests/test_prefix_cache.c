@@ -129,7 +129,7 @@ static void note_and_cancel(void *user, const struct engine_event *event)
 START_TEST(who_gives_up_loses_nothing)
 {
     /* A client that leaves while its prompt is computed, in ROWS rows of each batch beside an answer, and comes again. */
-    start_engine((struct engine_options){.n_batch = 4 * ROWS, .n_kv = 2 * CTX});
+    start_engine((struct engine_options){.n_batch = 16 * ROWS, .n_kv = 2 * CTX});
     char text[1500] = "";
     for (int k = 0; k < 40; k++)
         snprintf(text + strlen(text), sizeof text - strlen(text), "%d is a number. ", k);
