@@ -47,7 +47,8 @@ class Files(unittest.TestCase):
     def test_units(self):
         text = (ROOT / 'scripts/systemd/llm-health-check.service').read_text()
         self.assertEqual(text.count('/opt/scripts/llm-health-check.sh'), 1)
-        (self.dir / 'llm-health-check.service').write_text(text.replace('/opt/scripts', str(ROOT / 'scripts')))
+        shutil.copy(ROOT / 'scripts/llm-health-check.sh', self.dir)  # the checkout's path may have a space, which units quote
+        (self.dir / 'llm-health-check.service').write_text(text.replace('/opt/scripts', str(self.dir)))
         shutil.copy(ROOT / 'scripts/systemd/llm-health-check.timer', self.dir)
         run = subprocess.run(['systemd-analyze', 'verify', '--man=no', self.dir / 'llm-health-check.service',
                              self.dir / 'llm-health-check.timer'],
