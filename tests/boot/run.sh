@@ -132,7 +132,10 @@ suite=${2:-bookworm}
 folder=$root/build-boot
 system=$folder/$suite
 [ "$(id -u)" -eq 0 ] || cannot "that takes root"
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
 mkdir -p "$folder"
+case $system in *[[:space:]]*) system=$work/$suite ;; esac # debootstrap takes no spaces: made anew each time, then
 if [ ! -e "$system.complete" ]; then
     PATH=$PATH:/usr/sbin
     have debootstrap || cannot "debootstrap is not installed"
@@ -147,10 +150,8 @@ if [ ! -e "$system.complete" ]; then
     touch "$system.complete"
 fi
 
-work=$(mktemp -d)
 log=$work/log
 mkdir "$work/overlay" "$log" "$work/lower"
-trap 'rm -rf -- "$work"' EXIT
 mkdir -p "$work/lower/srv/quern/models" "$work/lower/etc/systemd/system/multi-user.target.wants"
 cp -r "$root/scripts" "$root/config" "$root/models.txt" "$work/lower/srv/quern/"
 cp "$root"/models/quern-tiny* "$work/lower/srv/quern/models/"
