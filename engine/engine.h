@@ -135,10 +135,9 @@ enum submit_result { SUBMIT_OK, SUBMIT_FULL, SUBMIT_INVALID, SUBMIT_STOPPED };
  *
  * Generations start in the order of submission. One starts when fewer than n_parallel run and the KV cache has room for its
  * prompt and a few more tokens. When answers have grown and there is no more room, the one that started last pauses until there
- * is again. What earlier generations have computed of a prompt's beginning is not computed again, if it is
- * still there, and shared with those that run. A prompt longer than a batch is computed in several; while others are generating,
- * in smaller ones (a sixteenth of n_batch), so that their next token is not long in coming; and a short prompt beside a long
- * one does not wait for its end.
+ * is again. What others have computed of a prompt's beginning, before it or beside it, is shared and not computed again, as long
+ * as it is there. A prompt longer than a batch is computed in several; while others are generating, in smaller ones (a sixteenth
+ * of n_batch), so that their next token is not long in coming; and a short prompt beside a long one does not wait for its end.
  *
  * The text: control tokens are not part of it, nor is the token that ends the turn.
  * FINISH_LENGTH comes with the max_tokens-th token, or when prompt and answer fill n_ctx.
@@ -162,8 +161,8 @@ struct engine_stats {
     int n_running, n_waiting;     /* generations */
     int n_kv;                     /* positions the KV cache holds */
     int n_kv_reserved;            /* of them, set aside for sequences, in whole blocks: what keeps others from starting */
-    uint64_t n_preemptions;       /* times a generation had to pause because the KV cache was full */
     int n_kv_filled;              /* of them, with keys and values of running sequences */
+    uint64_t n_preemptions;       /* times a generation had to pause because the KV cache was full */
 };
 
 /* Any thread; never waits for a batch. */

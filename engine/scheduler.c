@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of a batch, what may be prompt rows while answers are generated. Sixteen or thirty-two rows at a time take hardly longer for a
+/* Of a batch, what may be prompt rows while answers are generated. Sixteen or thirty-two rows at a time take little longer for a
  * prompt than hundreds do. */
 enum { PART_BESIDE_ANSWERS = 16 };
 
@@ -188,7 +188,7 @@ struct sequence *scheduler_admit(struct scheduler *s)
         q->n_computed = kv_match(&q->kv, q->tokens, known, 0);
         if (kv_reserve(&q->kv, room < most ? room : most)) {
             q->n_computed = kv_match(&q->kv, q->tokens, known, q->n_computed);
-            if (!sequence_has_started(q))
+            if (!sequence_has_started(q) || q->n_computed < q->n_cached) /* or what it had from the cache is gone meanwhile */
                 q->n_cached = q->n_computed;
             s->first = q->next;
             if (!s->first)
@@ -354,7 +354,7 @@ static struct sequence *shortest(const struct scheduler *s, int oldest)
     struct sequence *best = NULL;
     for (int i = oldest + 1; i < s->n_running; i++) {
         struct sequence *q = s->running[i];
-        if (in_prefill(q) && q->n_planned == 0 && !must_wait(s, i) &&
+        if (in_prefill(q) && q->n_planned == 0 && !q->waits &&
             (!best || q->n_tokens - q->n_computed < best->n_tokens - best->n_computed))
             best = q;
     }
@@ -371,8 +371,10 @@ static struct row *plan_prefills(struct scheduler *s, int budget, struct row *ro
     if (oldest == s->n_running)
         return rows;
     for (int i = oldest; i < s->n_running; i++)
-        if (in_prefill(s->running[i]))
+        if (in_prefill(s->running[i])) {
             catch_up(s->running[i]);
+            s->running[i]->waits = must_wait(s, i);
+        }
     struct sequence *first = s->running[oldest], *q;
     int left = first->n_tokens - first->n_computed, half = (budget + 1) / 2, kept = left < half ? left : half;
     budget -= kept;

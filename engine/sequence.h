@@ -47,6 +47,7 @@ struct sequence {
     int n_computed;    /* tokens whose keys and values are in kv; the rest of them are the next rows */
     int n_cached;      /* of the prompt, those that did not have to be computed for this sequence */
     int n_generated;
+    bool waits;        /* in prefill: no rows in this batch, as an older sequence computes the same (scheduler.h) */
     int n_planned;     /* rows in the batch being computed, those of guesses not among them */
     int32_t draft[DRAFT_MOST]; /* [n_draft] guesses of the tokens after these, which have rows in the batch too */
     int n_draft;

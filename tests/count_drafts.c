@@ -80,7 +80,7 @@ int main(int argc, char **argv)
     long most = kernels ? kernels->cheap_rows - 1 : 0;
     if (argc == 5)
         most = strtol(argv[4], &end, 10);
-    if (argc < 4 || argc > 5 || *end || most < 0 || most > DRAFT_MOST) {
+    if (argc < 4 || argc > 5 || *end || (argc == 5 && end == argv[4]) || most < 0 || most > DRAFT_MOST) {
         fprintf(stderr, "usage: count-drafts MODEL.gguf PROMPT_FILE ANSWER_FILE [MOST, 0 to %d]\n", DRAFT_MOST);
         return 2;
     }

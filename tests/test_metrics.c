@@ -97,10 +97,10 @@ END_TEST
 
 START_TEST(counts_what_was_done)
 {
-    struct server s = server_start((const char *const[]){"--metrics", "--alias", "a\"b\\c", NULL}, NULL);
-    int64_t n_prompt = 0, n_computed = 0, n_generated = 0;
+    struct server s = server_start((const char *const[]){"--metrics", "--alias", "a\"b\\c", "--draft-max", "3", NULL}, NULL);
+    int64_t n_prompt = 0, n_computed = 0, n_generated = 0, n_drafted = 0, n_accepted = 0;
     double prompt_ms = 0, predicted_ms = 0;
-    static const char *const bodies[] = {SAY_OK, STORY ",\"max_tokens\":20}", STORY ",\"max_tokens\":1}"};
+    static const char *const bodies[] = {SAY_OK, STORY ",\"max_tokens\":60}", STORY ",\"max_tokens\":1}"};
     for (int i = 0; i < 3; i++) {
         struct response r = ask(s.port, "POST", CHAT, "", bodies[i]);
         ck_assert_int_eq(r.status, 200);
@@ -113,6 +113,12 @@ START_TEST(counts_what_was_done)
         n_prompt += prompt;
         n_computed += prompt - cached;
         n_generated += generated;
+        int64_t drafted, accepted;
+        if (json_get_int(json_at(json_root(j), "timings.draft_n"), &drafted)) { /* not there: none */
+            ck_assert(json_get_int(json_at(json_root(j), "timings.draft_n_accepted"), &accepted));
+            n_drafted += drafted;
+            n_accepted += accepted;
+        }
         ck_assert(json_get_double(json_at(json_root(j), "timings.prompt_ms"), &ms));
         prompt_ms += ms;
         ck_assert(json_get_double(json_at(json_root(j), "timings.predicted_ms"), &ms));
@@ -127,13 +133,17 @@ START_TEST(counts_what_was_done)
     ck_assert_double_eq(value(page, "quern:prefix_cache_queries_total"), (double)n_prompt);
     ck_assert_double_eq(value(page, "quern:prefix_cache_hits_total"), (double)(n_prompt - n_computed));
     ck_assert_int_gt(n_prompt - n_computed, 20); /* a story was asked for twice */
+    ck_assert_double_eq(value(page, "quern:spec_decode_num_draft_tokens_total"), (double)n_drafted);
+    ck_assert_double_eq(value(page, "quern:spec_decode_num_accepted_tokens_total"), (double)n_accepted);
+    ck_assert_int_gt(n_drafted, 0);
     ck_assert_double_eq(value(page, "quern:tokens_predicted_total"), (double)n_generated);
     ck_assert_double_eq_tol(value(page, "quern:prompt_seconds_total"), prompt_ms / 1000, 1e-9);
     ck_assert_double_eq_tol(value(page, "quern:tokens_predicted_seconds_total"), predicted_ms / 1000, 1e-9);
     ck_assert_double_eq_tol(value(page, "quern:prompt_tokens_seconds") * prompt_ms / 1000, (double)n_computed, 1e-6);
     ck_assert_double_eq_tol(value(page, "quern:predicted_tokens_seconds") * predicted_ms / 1000, (double)n_generated, 1e-6);
-    /* One batch for each prompt and one for each token after the first; "OK" is followed by the token that ends the turn. */
-    ck_assert_double_eq(value(page, "quern:n_decode_total"), 2 + 20 + 1);
+    /* One batch for each prompt and one for each token after the first that no guess brought; "OK" is followed by the token
+     * that ends the turn. */
+    ck_assert_double_eq(value(page, "quern:n_decode_total"), 2 + 60 + 1 - (double)n_accepted);
     ck_assert_double_eq(value(page, "quern:n_busy_slots_per_decode"), 1);
     ck_assert_double_eq(value(page, "quern:kv_cache_tokens"), 0);
     ck_assert_double_eq(value(page, "quern:requests_deferred"), 0);
@@ -143,7 +153,8 @@ START_TEST(counts_what_was_done)
     ck_assert_double_eq(value(page, "quern:output_tokens_sum"), (double)n_generated);
     ck_assert_double_eq(value(page, "quern:output_tokens_bucket{le=\"8\"}"), 2);
     ck_assert_double_eq(value(page, "quern:output_tokens_bucket{le=\"16\"}"), 2);
-    ck_assert_double_eq(value(page, "quern:output_tokens_bucket{le=\"32\"}"), 3);
+    ck_assert_double_eq(value(page, "quern:output_tokens_bucket{le=\"32\"}"), 2);
+    ck_assert_double_eq(value(page, "quern:output_tokens_bucket{le=\"64\"}"), 3);
     ck_assert_double_eq(value(page, "quern:output_tokens_bucket{le=\"+Inf\"}"), 3);
     ck_assert_double_eq(value(page, "quern:time_to_first_token_seconds_count"), 3);
     ck_assert_double_eq_tol(value(page, "quern:time_to_first_token_seconds_sum"),

@@ -370,6 +370,7 @@ class CountDrafts(unittest.TestCase):
 
     def test_refuses(self):
         for arguments, status, word in ((("a", "b", "16"), 2, b"usage"), (("a", "b", "x"), 2, b"usage"),
+                                        (("a", "b", ""), 2, b"usage"),
                                         (("", "b"), 1, b"prompt"), (("a", ""), 1, b"answer")):
             done = self.count(*arguments)
             self.assertEqual((done.returncode, done.stdout), (status, b""))
